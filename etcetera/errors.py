@@ -1,0 +1,146 @@
+"""Every exception of etcetera.
+
+    EtceteraError                          exit code 1
+    ├── UsageError (ValueError)                      2
+    │   ├── ConfigError
+    │   └── InvalidName
+    ├── NotFound (FileNotFoundError)                 3
+    │   ├── DatasetNotFound
+    │   └── RepositoryNotFound
+    ├── AlreadyExists (FileExistsError)              4
+    ├── NotAllowed (PermissionError)                 5
+    │   ├── NoCredentials
+    │   └── ExpiredCredentials
+    ├── NetworkError (ConnectionError)               6
+    ├── InvalidDataset (ValueError)                  7
+    │   └── PartitionNotFound (KeyError)
+    ├── ArchiveError (ValueError)                    7
+    │   ├── NotAnArchive
+    │   ├── TruncatedArchive
+    │   ├── CorruptArchive
+    │   └── UnsafeArchive
+    ├── NoSpace (OSError)                            8
+    ├── SourceChanged                                1
+    ├── RemoteChanged                                1
+    └── StoreError                                   1
+
+The base is a ``RuntimeError`` because etcetera 0.0.12 raised that; the builtin in parentheses
+is what people already catch. Every message says what happened and what to do next.
+"""
+
+from typing import ClassVar
+
+
+class EtceteraError(RuntimeError):
+    """Base of all errors that etcetera raises on purpose; never raised itself."""
+
+    exit_code: ClassVar[int] = 1
+    """What the command line exits with."""
+
+    def __str__(self) -> str:
+        # KeyError, a base of one of ours, would show the repr instead.
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class UsageError(EtceteraError, ValueError):
+    """The call itself is wrong: arguments, settings or names."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration file or setting cannot be used."""
+
+
+class InvalidName(UsageError):
+    """A dataset, partition or repository name that cannot be one."""
+
+
+class NotFound(EtceteraError, FileNotFoundError):
+    """What was asked for is not there."""
+
+    exit_code = 3
+
+
+class DatasetNotFound(NotFound):
+    """No such dataset, locally or in the repository."""
+
+
+class RepositoryNotFound(NotFound):
+    """The bucket or directory that should hold the archives does not exist."""
+
+
+class AlreadyExists(EtceteraError, FileExistsError):
+    """The name is taken and nobody said to replace it."""
+
+    exit_code = 4
+
+
+class NotAllowed(EtceteraError, PermissionError):
+    """The store or the file system refuses."""
+
+    exit_code = 5
+
+
+class NoCredentials(NotAllowed):
+    """Credentials are needed and none were found."""
+
+
+class ExpiredCredentials(NotAllowed):
+    """Credentials were valid once."""
+
+
+class NetworkError(EtceteraError, ConnectionError):
+    """The store cannot be reached, or does not answer sensibly, after all retries."""
+
+    exit_code = 6
+
+
+class InvalidDataset(EtceteraError, ValueError):
+    """A directory that is not laid out as a dataset, or cannot be packed."""
+
+    exit_code = 7
+
+
+class PartitionNotFound(InvalidDataset, KeyError):
+    """The dataset has no such partition."""
+
+
+class ArchiveError(EtceteraError, ValueError):
+    """An archive that cannot be installed."""
+
+    exit_code = 7
+
+
+class NotAnArchive(ArchiveError):
+    """The object is something else than a .tgz."""
+
+
+class TruncatedArchive(ArchiveError):
+    """The archive ends too early."""
+
+
+class CorruptArchive(ArchiveError):
+    """The archive contradicts itself: a checksum, a length, a header or its index."""
+
+
+class UnsafeArchive(ArchiveError):
+    """The archive would write outside its target, or holds what a dataset cannot."""
+
+
+class NoSpace(EtceteraError, OSError):
+    """The disk, or the quota, is full."""
+
+    exit_code = 8
+
+
+class SourceChanged(EtceteraError):
+    """A file changed while it was packed."""
+
+
+class RemoteChanged(EtceteraError):
+    """The remote archive was replaced while it was read."""
+
+
+class StoreError(EtceteraError):
+    """The store refused a request for a reason that has no error of its own."""

@@ -1,0 +1,163 @@
+"""What a store promises, and which one a URL means.
+
+A store holds bytes by key below one repository URL. It knows nothing of datasets, archives or
+frames. Every method raises the errors of :mod:`etcetera.errors` and nothing else, apart from
+cancellation.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from etcetera.config import RepositorySettings
+from etcetera.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """One object, as the store describes it."""
+
+    key: str
+    """Relative to the repository's prefix."""
+    size: int
+    """Bytes."""
+    modified: datetime
+    """With a time zone."""
+    etag: str
+    """Opaque; two versions of an object never share one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartLimits:
+    """What a store accepts in a multipart upload."""
+
+    min_part: int
+    """Bytes; only the last part may be smaller."""
+    max_part: int
+    """Bytes."""
+    max_parts: int
+    """Parts are numbered from 1 to this."""
+
+
+class RemoteObject(Protocol):
+    """One version of one object, pinned: every read sees the same bytes or fails."""
+
+    info: ObjectInfo
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Return exactly the bytes from *start* to *stop* (exclusive).
+
+        Retries what can be retried, from where it broke.
+
+        Raises:
+            RemoteChanged: The object was replaced or deleted since it was opened.
+            NetworkError: After the last retry.
+            TruncatedArchive: The object is shorter than its size.
+        """
+
+
+class Upload(Protocol):
+    """An object in the making; nobody sees it until :meth:`complete` returns."""
+
+    id: str
+    """What the store calls it; shown when it cannot be removed."""
+
+    async def put_part(self, number: int, data: bytes, crc32: int) -> None:
+        """Send one part; parts may be sent concurrently and in any order.
+
+        Args:
+            number: From 1, without gaps once all are sent.
+            data: Exactly ``part_size`` bytes, but 1 to ``part_size`` in the last part.
+            crc32: Of *data*, so that the store can refuse what arrived damaged.
+        """
+
+    async def complete(self) -> ObjectInfo:
+        """Publish the parts as one object, at once, and check what is there then.
+
+        Raises:
+            AlreadyExists: The key was taken meanwhile and ``overwrite`` is false.
+        """
+
+
+class Store(Protocol):
+    """Bytes by key, below a repository URL."""
+
+    url: str
+    """The repository, without credentials."""
+    limits: PartLimits
+
+    def list(self) -> AsyncIterator[ObjectInfo]:
+        """Yield the objects directly below the repository, in any order.
+
+        Raises:
+            RepositoryNotFound: The bucket or directory does not exist.
+        """
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Describe one object; ``None`` if there is none.
+
+        Raises:
+            RepositoryNotFound: The bucket or directory does not exist.
+        """
+
+    def open(self, key: str) -> AbstractAsyncContextManager[RemoteObject | None]:
+        """Pin the present version of one object for reading; ``None`` if there is none."""
+
+    async def put(self, key: str, data: bytes, *, overwrite: bool) -> ObjectInfo:
+        """Store *data*, at most ``limits.max_part`` bytes, whole or not at all.
+
+        Raises:
+            AlreadyExists: The key is taken and *overwrite* is false.
+        """
+
+    def upload(
+        self, key: str, *, part_size: int, overwrite: bool
+    ) -> AbstractAsyncContextManager[Upload]:
+        """Begin a multipart upload; leaving the block without ``complete`` aborts it.
+
+        Leaving is shielded from cancellation for a bounded time. If even aborting fails, a note
+        on the error in flight says what is left and how to remove it.
+
+        Args:
+            key: What the object will be called.
+            part_size: Bytes of every part but the last; within ``limits``.
+            overwrite: Whether to replace an object that has this key.
+
+        Raises:
+            RepositoryNotFound: The bucket or directory does not exist.
+        """
+
+    async def delete(self, key: str) -> None:
+        """Remove one object; no error if there is none."""
+
+
+def open_store(settings: RepositorySettings) -> AbstractAsyncContextManager[Store]:
+    """Connect to the store that the repository's URL means.
+
+    Opening is cheap and sends nothing; leaving closes every connection.
+
+    Raises:
+        ConfigError: The URL names no known store, or the extra it needs is not installed.
+    """
+    scheme, separator, _ = settings.url.partition("://")
+    if separator and scheme == "s3":
+        try:
+            from etcetera.stores.s3 import open_s3_store
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"{settings.url} needs the extra 's3': pip install 'etcetera[s3]'"
+            ) from error
+        return open_s3_store(settings)
+    if separator and scheme == "file":
+        from etcetera.stores.file import open_file_store
+
+        return open_file_store(settings)
+    if separator and scheme == "memory":
+        from etcetera.stores.memory import open_memory_store
+
+        return open_memory_store(settings)
+    raise ConfigError(
+        f"{settings.url!r} is no repository URL: expected s3://bucket/prefix or file:///directory"
+    )

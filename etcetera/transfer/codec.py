@@ -1,0 +1,139 @@
+"""Frames ⇄ bytes: deflate without a past, stored blocks, CRC-32.
+
+isal does the work where it is installed; the standard library otherwise, several times slower
+and with other, equally valid, bytes.
+
+Source: RFC 1951 (deflate), RFC 1952 (gzip).
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from etcetera.errors import CorruptArchive
+from etcetera.transfer.options import KiB
+
+try:
+    from isal import isal_zlib as _zlib
+
+    CODEC = "isal"
+    _LEVELS = {1: 1, 2: 2, 3: 3}
+except ImportError:  # No wheel for this machine.
+    import zlib as _zlib
+
+    CODEC = "zlib"
+    _LEVELS = {1: 1, 2: 3, 3: 6}
+
+Buffer = bytes | bytearray | memoryview
+
+GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""Deflate, no name, no time, no system: the same for everybody."""
+FINAL_BLOCK = b"\x03\x00"
+"""The empty block that ends a deflate stream."""
+TRAILER = struct.Struct("<II")
+"""CRC-32 and length modulo 2**32 of everything before compression."""
+
+STORED_BLOCK = 0xFFFF
+"""Bytes that a stored block can hold."""
+STORED_OVERHEAD = 5
+"""Bytes before each stored block."""
+
+_SAMPLE = 16 * KiB
+_WORTH = 0.95
+"""A sample that shrinks to no less than this is not worth compressing the rest for."""
+
+crc32: Callable[..., int] = _zlib.crc32
+compressobj: Callable[..., Any] = _zlib.compressobj
+decompressobj: Callable[..., Any] = _zlib.decompressobj
+CodecError: type[Exception] = _zlib.error
+
+
+def stored_size(size: int) -> int:
+    """Bytes that *size* bytes take as stored blocks: the most a frame can need."""
+    return size + STORED_OVERHEAD * max(1, -(-size // STORED_BLOCK))
+
+
+def store(data: Buffer) -> bytes:
+    """A frame of stored blocks."""
+    view = memoryview(data)
+    pieces: list[Buffer] = []
+    for start in range(0, len(view) or 1, STORED_BLOCK):
+        block = view[start : start + STORED_BLOCK]
+        pieces.append(struct.pack("<BHH", 0, len(block), len(block) ^ 0xFFFF))
+        pieces.append(block)
+    return b"".join(pieces)
+
+
+def deflate(data: Buffer, level: int) -> bytes:
+    """A frame: raw deflate that refers to nothing before it and ends on a byte border.
+
+    What does not shrink is stored; at level 0 everything is.
+    """
+    if level == 0 or not _shrinks(data):
+        return store(data)
+    compressor = compressobj(_LEVELS[level], _zlib.DEFLATED, -15)
+    frame = bytes(compressor.compress(data)) + bytes(compressor.flush(_zlib.Z_SYNC_FLUSH))
+    return frame if len(frame) < stored_size(len(data)) else store(data)
+
+
+def _shrinks(data: Buffer) -> bool:
+    """Whether a sample from the middle shrinks; small data is worth a full try."""
+    if len(data) < 4 * _SAMPLE:
+        return True
+    start = (len(data) - _SAMPLE) // 2
+    compressor = compressobj(1, _zlib.DEFLATED, -15)
+    size = len(compressor.compress(memoryview(data)[start : start + _SAMPLE]))
+    return bool(size + len(compressor.flush(_zlib.Z_SYNC_FLUSH)) < _WORTH * _SAMPLE)
+
+
+def inflate(frame: Buffer, size: int) -> bytes:
+    """The *size* bytes of one frame.
+
+    Raises:
+        CorruptArchive: It is damaged, has another size, refers to bytes before it, or does not
+            end where it should: with the final empty block appended it must be a whole deflate
+            stream, or else its end would be a border inside a block, which a reader from the
+            front would not see.
+    """
+    decompressor = decompressobj(-15)
+    try:
+        data: bytes = decompressor.decompress(frame, size + 1)
+        if len(data) != size or decompressor.eof or decompressor.unconsumed_tail:
+            raise CorruptArchive("archive is corrupt: a frame has not the size the index says")
+        rest = decompressor.decompress(FINAL_BLOCK, 1)
+    except CodecError as error:
+        raise CorruptArchive(f"archive is corrupt: a frame cannot be inflated ({error})") from error
+    if rest or not decompressor.eof or decompressor.unused_data:
+        raise CorruptArchive("archive is corrupt: a frame does not end at its end")
+    return data
+
+
+def _combine(first: int, second: int, length: int) -> int:
+    """``crc32_combine`` of zlib, for Pythons whose standard library lacks it.
+
+    Advances *first* over *length* zero bytes by multiplying with x^(8 * length) modulo the
+    polynomial, bit-reflected. Source: zlib, ``crc32.c``, the technique of ``multmodp``.
+    """
+    power, square = 1 << 31, 1 << 23  # x^0 and x^8, bit-reflected
+    while length:
+        if length & 1:
+            power = _multiply(square, power)
+        square = _multiply(square, square)
+        length >>= 1
+    return _multiply(power, first) ^ second
+
+
+def _multiply(a: int, b: int) -> int:
+    """The product of two polynomials modulo CRC-32's, all bit-reflected."""
+    product = 0
+    bit = 1 << 31
+    while bit:
+        if a & bit:
+            product ^= b
+        b = (b >> 1) ^ (0xEDB88320 if b & 1 else 0)
+        bit >>= 1
+    return product
+
+
+crc32_combine: Callable[[int, int, int], int] = getattr(_zlib, "crc32_combine", _combine)
+"""The CRC-32 of two runs of bytes, from that of each and the length of the second."""

@@ -1,0 +1,182 @@
+"""A directory → checked entries, in archive order.
+
+The scan refuses what cannot be packed before any request is sent, and keeps a compact record of
+what it saw: one column per property and directory, about 100 bytes a file, so that a million
+files fit.
+"""
+
+import os
+import stat
+from array import array
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+from etcetera.errors import InvalidDataset, os_errors
+from etcetera.transfer.paths import INDEX_NAME, link_problem, path_problem, rank
+from etcetera.transfer.tar import Entry
+
+_MAX_TIME = 8**11 - 1
+_SHOWN = 5
+"""Problems listed in one message."""
+
+
+class Totals:
+    """Sums over the files of a dataset, or of one partition."""
+
+    __slots__ = ("bytes", "files")
+
+    def __init__(self, files: int = 0, bytes: int = 0) -> None:  # noqa: A002
+        self.files = files
+        self.bytes = bytes
+
+    def add(self, size: int) -> None:
+        """Count one file of *size* bytes."""
+        self.files += 1
+        self.bytes += size
+
+
+class _Directory:
+    """What one directory holds, as columns in archive order."""
+
+    __slots__ = ("below", "mtimes", "names", "path", "sizes", "targets", "types")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.names: list[str] = []
+        self.types = bytearray()  # of the characters d, l, f and, for executable files, x
+        self.sizes = array("Q")
+        self.mtimes = array("Q")
+        self.targets: dict[int, str] = {}
+        self.below: dict[int, _Directory] = {}
+
+
+class Scan:
+    """A dataset's directory as it was when scanned."""
+
+    def __init__(self, root: Path, top: _Directory) -> None:
+        self.root = root
+        self._top = top
+        self.entries_count = 0
+        self.path_bytes = 0
+        """UTF-8 bytes of all paths and link targets together."""
+        self.large_paths = 0
+        """Entries whose path or target needs a pax header."""
+        self.total = Totals()
+        self.partitions: dict[str, Totals] = {}
+        self.fingerprint = ""
+        """Changes when a file's path, size or modification time does; contents are not read."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every entry, directories before what they hold, in the order of the archive."""
+        stack = [(self._top, 0)]
+        while stack:
+            directory, position = stack.pop()
+            prefix = directory.path
+            for i in range(position, len(directory.names)):
+                path = prefix + directory.names[i]
+                kind, mtime = directory.types[i], directory.mtimes[i]
+                if kind == _DIRECTORY:
+                    yield Entry(path, "d", 0, 0o755, mtime)
+                    stack.append((directory, i + 1))
+                    stack.append((directory.below[i], 0))
+                    break
+                if kind == _LINK:
+                    yield Entry(path, "l", 0, 0o777, mtime, directory.targets[i])
+                else:
+                    mode = 0o755 if kind == _EXECUTABLE else 0o644
+                    yield Entry(path, "f", directory.sizes[i], mode, mtime)
+
+
+_DIRECTORY, _LINK, _FILE, _EXECUTABLE = b"dlfx"
+
+
+def scan(root: Path) -> Scan:
+    """Look at everything below *root*, which is followed if it is a link itself.
+
+    Raises:
+        InvalidDataset: It holds sockets, devices, unreadable files, links that leave it, or names
+            that cannot be restored; the first few are listed.
+        NotAllowed: A directory cannot be read.
+    """
+    top = _Directory("")
+    result = Scan(root, top)
+    problems: list[str] = []
+    # Access is only worth asking for where it can be refused.
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    fingerprint = 0
+    pending = [top]
+    while pending:
+        directory = pending.pop()
+        for entry in _sorted_children(root, directory.path):
+            path = directory.path + entry.name
+            with os_errors(f"reading {entry.path}"):
+                status = entry.stat(follow_symlinks=False)
+            target, problem = "", path_problem(path)
+            kind, size = stat.S_IFMT(status.st_mode), 0
+            if kind == stat.S_IFREG:
+                size = status.st_size
+                code = _EXECUTABLE if status.st_mode & 0o100 else _FILE
+                if not is_root and not os.access(entry.path, os.R_OK):
+                    problem = problem or "it cannot be read"
+            elif kind == stat.S_IFDIR:
+                code = _DIRECTORY
+            elif kind == stat.S_IFLNK:
+                code = _LINK
+                with os_errors(f"reading {entry.path}"):
+                    target = os.readlink(entry.path)  # noqa: PTH115
+                problem = problem or link_problem(path, target)
+            else:
+                code, problem = _FILE, "it is no file, directory or link"
+            if problem:
+                problems.append(f"{path!r}: {problem}")
+                continue
+            mtime = min(max(0, int(status.st_mtime_ns // 1_000_000_000)), _MAX_TIME)
+            index = len(directory.names)
+            directory.names.append(entry.name)
+            directory.types.append(code)
+            directory.sizes.append(size)
+            directory.mtimes.append(mtime)
+            encoded_length = len(path.encode())
+            result.entries_count += 1
+            result.path_bytes += encoded_length + 2 * len(target)
+            result.large_paths += encoded_length > 99 or len(target) > 99 or encoded_length > len(
+                path
+            )
+            if code == _DIRECTORY:
+                directory.below[index] = below = _Directory(f"{path}/")
+                pending.append(below)
+                if directory.path == "data/":
+                    result.partitions[entry.name] = Totals()
+                continue
+            if code == _LINK:
+                directory.targets[index] = target
+            else:
+                result.total.add(size)
+                if path.startswith("data/") and (name := path.split("/", 2)[1]) in result.partitions:
+                    result.partitions[name].add(size)
+            row = f"{path}\0{size}\0{mtime}\0{target}"
+            fingerprint += int.from_bytes(blake2b(row.encode(), digest_size=8).digest())
+    if problems:
+        more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise InvalidDataset(
+            f"{root} cannot be packed: {'; '.join(problems[:_SHOWN])}{more}. "
+            "Remove or rename these, or put copies in place of links, and try again."
+        )
+    result.fingerprint = f"{fingerprint & (1 << 64) - 1:016x}"
+    return result
+
+
+def fingerprint(root: Path) -> str:
+    """A quick hash over path, size and modification time (in seconds) of all files and links."""
+    return scan(root).fingerprint
+
+
+def _sorted_children(root: Path, path: str) -> "list[os.DirEntry[str]]":
+    with os_errors(f"reading {root / path}"), os.scandir(root / path) as children:
+        if path:
+            return sorted(children, key=lambda child: child.name)
+        return sorted(
+            (child for child in children if child.name != INDEX_NAME),
+            key=lambda child: (rank(child.name), child.name),
+        )

@@ -1,0 +1,345 @@
+"""Tar headers ⇄ bytes, and the strict reader.
+
+What is written is plain ustar, with a pax header where a name, a link target or a size does not
+fit. What is read is also GNU tar's dialect, but nothing that two readers could understand
+differently: such a header is refused, never guessed at.
+
+Sources: POSIX.1-2017, ``pax`` ("ustar Interchange Format", "pax Extended Header"); GNU tar
+manual, "Basic Tar Format".
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from etcetera.errors import CorruptArchive, TruncatedArchive, UnsafeArchive
+from etcetera.transfer.options import MiB
+from etcetera.transfer.paths import check_link, normal_path
+from etcetera.transfer.stream import ByteStream
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+"""What closes a tar stream."""
+
+MAX_EXTENSION = MiB
+"""Bytes that an extended header may claim; the longest path needs a fraction of it."""
+
+_OCTAL_SIZE = 8**11
+_LAYOUT = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
+_POSIX, _GNU = b"ustar\x0000", b"ustar  \x00"
+_OWNER = b"0000000\0"
+_FIXED_SUM = sum(_POSIX) + 2 * sum(_OWNER) + 8 * ord(" ")
+
+
+class Entry(NamedTuple):
+    """What a dataset holds at one path."""
+
+    path: str
+    """Relative, ``/`` between components, no ``.`` or ``..``."""
+    kind: str
+    """``f`` a file, ``d`` a directory, ``l`` a symbolic link."""
+    size: int
+    """Bytes of a file, 0 otherwise."""
+    mode: int
+    """0o644 or 0o755 for files in archives of ours."""
+    mtime: int
+    """Whole seconds since 1970, never negative."""
+    target: str = ""
+    """Of a link."""
+
+
+def padded(size: int) -> int:
+    """Bytes that *size* bytes of content occupy in a tar stream."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def header(entry: Entry) -> bytes:
+    """The header blocks of *entry*: 512 bytes, or more with a pax header."""
+    kind, size = entry.kind, entry.size
+    name = entry.path.encode() + (b"/" if kind == "d" else b"")
+    link = entry.target.encode()
+    prefix = b""
+    records: list[tuple[str, bytes]] = []
+    if not name.isascii() or len(name) > 100:
+        prefix, short = _split(name)
+        if not short:
+            records.append(("path", name))
+            prefix, short = b"", _shortened(name)
+        name = short
+    if link and (not link.isascii() or len(link) > 100):
+        records.append(("linkpath", link))
+        link = _shortened(link)
+    if size >= _OCTAL_SIZE:
+        records.append(("size", b"%d" % size))
+        size = 0
+    if kind == "f":
+        typeflag, mode = b"0", entry.mode
+    elif kind == "d":
+        typeflag, mode = b"5", 0o755
+    else:
+        typeflag, mode = b"2", 0o777
+    block = _ustar(name, mode, size, entry.mtime, typeflag, link, prefix)
+    if not records:
+        return block
+    data = b"".join(_record(key, value) for key, value in records)
+    extended = _ustar(b"././@PaxHeader", 0o644, len(data), 0, b"x", b"", b"")
+    return extended + data.ljust(padded(len(data)), b"\0") + block
+
+
+def _ustar(
+    name: bytes, mode: int, size: int, mtime: int, typeflag: bytes, link: bytes, prefix: bytes
+) -> bytes:
+    numbers = b"%07o\0%011o\0%011o\0" % (mode, size, mtime)
+    # Only what varies is summed: summing all 512 bytes would be most of the work.
+    checksum = _FIXED_SUM + sum(name) + sum(numbers) + typeflag[0] + sum(link) + sum(prefix)
+    return _LAYOUT.pack(
+        name, numbers[:8], _OWNER, _OWNER, numbers[8:20], numbers[20:], b"%06o\0 " % checksum,
+        typeflag, link, _POSIX, b"", b"", b"", b"", prefix,
+    )  # fmt: skip
+
+
+def _split(name: bytes) -> tuple[bytes, bytes]:
+    """Cut a long ASCII path between ustar's prefix and name; empty where it cannot be."""
+    if not name.isascii():
+        return b"", b""
+    cut = name.find(b"/", max(0, len(name) - 101), len(name) - 1)
+    return (name[:cut], name[cut + 1 :]) if 0 < cut <= 155 else (b"", b"")
+
+
+def _shortened(name: bytes) -> bytes:
+    return name.decode().encode("ascii", "replace")[:100]
+
+
+def _record(key: str, value: bytes) -> bytes:
+    body = b" %s=%s\n" % (key.encode(), value)
+    length = len(body) + 1
+    while len(b"%d" % length) + len(body) != length:
+        length = len(b"%d" % length) + len(body)
+    return b"%d" % length + body
+
+
+class Member(NamedTuple):
+    """One member as the strict reader found it; its content comes next in the stream."""
+
+    entry: Entry
+    """A hard link is given as a file of size 0 whose ``target`` is the file it equals."""
+    offset: int
+    """Of the first header block, in the tar stream."""
+
+
+def read_members(stream: ByteStream) -> Iterator[Member]:
+    """Read a whole tar stream, strictly; the caller reads each content before the next member.
+
+    The entry of the root itself (``./``) is left out. After the last member the end blocks and
+    everything behind them have been read.
+
+    Raises:
+        TruncatedArchive: The stream ends before two zero blocks.
+        CorruptArchive: A header is damaged, ambiguous or of an unknown kind.
+        UnsafeArchive: A path or link that leaves the target, or a special file.
+    """
+    dialects: set[str] = set()
+    while True:
+        offset = stream.offset
+        entry = read_header(stream, dialects)
+        if entry is None:
+            break
+        if entry.path:
+            content = padded(entry.size)
+            yield Member(entry, offset)
+            if stream.offset < (end := stream.mark + content):
+                stream.skip(end - stream.offset)
+    for piece in stream.rest():
+        if piece.count(0) != len(piece):
+            raise CorruptArchive("archive is corrupt: data after the end of the tar stream")
+
+
+def read_header(stream: ByteStream, dialects: set[str] | None = None) -> Entry | None:
+    """Read one member's header blocks; ``None`` at the two zero blocks that end the stream.
+
+    Args:
+        stream: Stands at a header; afterwards at the content, with ``mark`` set there.
+        dialects: Which kinds of extended header the stream had so far; updated.
+    """
+    offset = stream.offset
+    dialects = set() if dialects is None else dialects
+    pax: dict[str, str] = {}
+    longs: dict[bytes, str] = {}
+    extended = False
+    while True:
+        block = stream.read(BLOCK)
+        if block.count(0) == BLOCK:
+            if extended or longs:
+                raise _corrupt(offset, "an extended header without a member")
+            if stream.read(BLOCK).count(0) != BLOCK:
+                raise _corrupt(offset, "a single zero block between members")
+            return None
+        raw = _parse(block, offset)
+        if raw.typeflag not in b"xgLK":
+            break
+        if raw.size > MAX_EXTENSION:
+            raise _corrupt(offset, f"an extended header of {raw.size} bytes")
+        data = stream.read(padded(raw.size))[: raw.size]
+        if raw.typeflag in b"xg":
+            if extended or longs:
+                raise _corrupt(offset, "several extended headers for one member")
+            records = _parse_pax(data, offset)
+            if raw.typeflag == b"g":
+                _check_global(records, offset)
+                continue
+            dialects.add("pax")
+            extended, pax = True, records
+        else:
+            if raw.typeflag in longs or extended:
+                raise _corrupt(offset, "several extended headers for one member")
+            dialects.add("GNU")
+            longs[raw.typeflag] = _text(data.rstrip(b"\0"), offset)
+        if len(dialects) > 1:
+            raise _corrupt(offset, "extended headers of pax and of GNU in one archive")
+    stream.mark = stream.offset
+    return _entry(raw, pax, longs, offset)
+
+
+class _Raw(NamedTuple):
+    name: bytes
+    mode: int
+    size: int
+    mtime: int
+    typeflag: bytes
+    link: bytes
+
+
+def _parse(block: bytes, offset: int) -> _Raw:
+    fields = _LAYOUT.unpack(block)
+    name, mode, _, _, size, mtime, checksum, typeflag, link, magic, *_, prefix = fields
+    if magic not in (_POSIX, _GNU):
+        raise _corrupt(offset, "not a tar header (no ustar magic)")
+    expected = sum(block) - sum(checksum) + 8 * ord(" ")
+    if _number(checksum, offset, "checksum") != expected:
+        raise _corrupt(offset, "wrong header checksum")
+    name = name.split(b"\0", 1)[0]
+    if magic == _POSIX and prefix[0]:
+        name = prefix.split(b"\0", 1)[0] + b"/" + name
+    return _Raw(
+        name,
+        _number(mode, offset, "mode", blank=True),
+        _number(size, offset, "size"),
+        max(0, _number(mtime, offset, "mtime", blank=True, signed=True)),
+        typeflag,
+        link.split(b"\0", 1)[0],
+    )
+
+
+_OCTAL = re.compile(rb" *([0-7]+)[ \0]+\Z|[ \0]*\Z")
+
+
+def _number(
+    field: bytes, offset: int, what: str, *, blank: bool = False, signed: bool = False
+) -> int:
+    """A numeric field: octal with a terminator, or GNU's base 256; below 2**63."""
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big", signed=False) & ((1 << (8 * len(field) - 1)) - 1)
+        if field[0] == 0xFF:
+            value = int.from_bytes(field, "big", signed=True)
+        elif field[0] != 0x80:
+            raise _corrupt(offset, f"{what} out of range")
+        if not (-(1 << 63) if signed else 0) <= value < 1 << 63:
+            raise _corrupt(offset, f"{what} out of range")
+        return value
+    match = _OCTAL.match(field)
+    if match is None or (match[1] is None and not blank):
+        raise _corrupt(offset, f"{what} is not a number")
+    return int(match[1] or b"0", 8)
+
+
+def _parse_pax(data: bytes, offset: int) -> dict[str, str]:
+    records: dict[str, str] = {}
+    position = 0
+    while position < len(data):
+        space = data.find(b" ", position, position + 8)
+        digits = data[position:space] if space > position else b""
+        if not digits.isdigit() or digits.startswith(b"0"):
+            raise _corrupt(offset, "a damaged pax record")
+        end = position + int(digits)
+        body = data[space + 1 : end]
+        if end > len(data) or not body.endswith(b"\n") or b"=" not in body:
+            raise _corrupt(offset, "a damaged pax record")
+        key, value = body[:-1].split(b"=", 1)
+        name = _text(key, offset)
+        if name in records:
+            raise _corrupt(offset, f"two pax records {name!r}")
+        # Values that are not used may be binary (extended attributes).
+        records[name] = _text(value, offset) if name in _PAX_USED else ""
+        if name in _PAX_USED and not value:
+            raise _corrupt(offset, f"an empty pax record {name!r}")
+        if name.startswith("GNU."):
+            raise _corrupt(offset, f"a pax record {name!r}: sparse files are not supported")
+        position = end
+    if records.get("hdrcharset", _UTF8) != _UTF8:
+        raise _corrupt(offset, "names in another encoding than UTF-8")
+    return records
+
+
+_PAX_USED = frozenset({"path", "linkpath", "size", "mtime", "hdrcharset"})
+_UTF8 = "ISO-IR 10646 2000 UTF-8"
+
+
+def _check_global(records: dict[str, str], offset: int) -> None:
+    if used := _PAX_USED.intersection(records):
+        raise _corrupt(offset, f"a global pax record {min(used)!r}")
+
+
+def _entry(raw: _Raw, pax: dict[str, str], longs: dict[bytes, str], offset: int) -> Entry:
+    name = pax.get("path") or longs.get(b"L") or _text(raw.name, offset)
+    link = pax.get("linkpath") or longs.get(b"K") or _text(raw.link, offset)
+    size, mtime = raw.size, raw.mtime
+    if "size" in pax:
+        if not re.fullmatch(r"[0-9]{1,19}", pax["size"], re.ASCII) or int(pax["size"]) >= 1 << 63:
+            raise _corrupt(offset, "size out of range")
+        size = int(pax["size"])
+    if "mtime" in pax:
+        match = re.fullmatch(r"(-?[0-9]{1,18})(\.[0-9]*)?", pax["mtime"], re.ASCII)
+        if match is None:
+            raise _corrupt(offset, "mtime is not a number")
+        mtime = max(0, int(match[1]))
+    mtime = min(mtime, _OCTAL_SIZE - 1)
+    path = normal_path(name, offset)
+    mode = raw.mode & 0o755 | 0o600
+    if raw.typeflag in b"0\0":
+        if not path or name.endswith(("/", "/.")):
+            raise _corrupt(offset, f"a file with the name of a directory, {name!r}")
+        return Entry(path, "f", size, mode, mtime)
+    if raw.typeflag not in b"125":
+        raise UnsafeArchive(
+            f"archive refused: {name!r} at byte {offset} is of type {raw.typeflag!r}; "
+            "datasets hold only files, directories and links"
+        )
+    if size:
+        raise _corrupt(offset, f"{name!r} is no file but has {size} bytes")
+    if raw.typeflag == b"5":
+        return Entry(path, "d", 0, 0o755, mtime)
+    if not path or name.endswith(("/", "/.")):
+        raise _corrupt(offset, f"a link with the name of a directory, {name!r}")
+    if raw.typeflag == b"1":
+        target = normal_path(link, offset)
+        if not target or target == path:
+            raise UnsafeArchive(f"archive refused: {name!r} at byte {offset} is a link to itself")
+        return Entry(path, "f", 0, mode, mtime, target)
+    check_link(path, link, offset)
+    return Entry(path, "l", 0, 0o777, mtime, link)
+
+
+def _text(data: bytes, offset: int) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise _corrupt(offset, f"a name that is not UTF-8, {data[:100]!r}") from None
+
+
+def _corrupt(offset: int, what: str) -> CorruptArchive:
+    return CorruptArchive(f"archive is corrupt: {what}, at byte {offset} of the tar stream")
+
+
+__all__ = ["BLOCK", "END", "Entry", "Member", "TruncatedArchive", "header", "padded",
+           "read_header", "read_members"]  # fmt: skip
