@@ -117,11 +117,7 @@ class Config:
         Raises:
             ConfigError: A setting is unknown, of the wrong type or out of range.
         """
-        values = {key: value for key, value in options.items() if value is not None}
-        if url is not None:
-            values["url"] = url
-        if home is not None:
-            values["home"] = home
+        values = {"url": url, "home": home, **options}
         self._fill(values, dict.fromkeys(values, "argument"), None)
 
     @classmethod
@@ -173,7 +169,7 @@ class Config:
         if wanted != DEFAULT_REPOSITORY:
             raise ConfigError(
                 f"There is no repository {wanted!r} (known: {known or 'none'}): choose another, or "
-                f'write to {file}: [repositories.{wanted}] and below it url = "s3://bucket/prefix"'
+                f"describe it in {file} with a table [repositories.NAME] that has a url"
             )
         others = f", or choose another repository: {known}" if known else ""
         raise ConfigError(
@@ -269,6 +265,8 @@ def _with_known_keys(
     for key, value in values.items():
         if key not in (*known, _OLD_SECRET):
             raise ConfigError(f"{prefixes[key]}unknown setting {key!r}{_hint(key, known)}")
+        if value is None:  # an argument that was not given; TOML has no such value
+            continue
         if _canonical(key) in result:
             raise ConfigError(
                 f"{prefixes[key]}aws_secret_access_key and its old spelling {_OLD_SECRET} are both "
@@ -281,11 +279,11 @@ def _with_known_keys(
 def _hint(key: str, known: tuple[str, ...]) -> str:
     from difflib import get_close_matches
 
+    if key == "home" or key in {option.name for option in fields(TransferOptions)}:
+        return ": it belongs at the top level"
     near = get_close_matches(key, (*known, _OLD_SECRET), n=1)
     if near:
         return f": did you mean {near[0]!r}?"
-    if key in {option.name for option in fields(TransferOptions)}:
-        return ": it belongs at the top level"
     return f"; known are {', '.join(known)}"
 
 

@@ -28,6 +28,9 @@ The base is a ``RuntimeError`` because etcetera 0.0.12 raised that; the builtin 
 is what people already catch. Every message says what happened and what to do next.
 """
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -144,3 +147,34 @@ class RemoteChanged(EtceteraError):
 
 class StoreError(EtceteraError):
     """The store refused a request for a reason that has no error of its own."""
+
+
+@contextmanager
+def os_errors(action: str) -> Iterator[None]:
+    """Raise the errors of the operating system as ours, with a hint.
+
+    Args:
+        action: What is being done, with the path in it, as in ``"reading /data/x"``.
+
+    Raises:
+        NoSpace: The disk or the quota is full.
+        NotAllowed: Permissions, or a read-only file system, forbid it.
+        StoreError: Any other error of the operating system.
+    """
+    try:
+        yield
+    except EtceteraError:  # some of ours are OSErrors too
+        raise
+    except OSError as error:
+        if error.errno is None:  # no system call failed: a TimeoutError of asyncio, for instance
+            raise
+        # The path, unless the action names it already.
+        file = f" ({error.filename})" if str(error.filename or "") not in action else ""
+        message = f"Error {action}: {error.strerror}{file}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{message}; free some space, then try again") from error
+        if error.errno == errno.EROFS:
+            raise NotAllowed(f"{message}; it can only be read there") from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise NotAllowed(f"{message}; check who owns it and its permissions") from error
+        raise StoreError(message) from error

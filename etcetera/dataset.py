@@ -1,0 +1,221 @@
+"""What a valid dataset is, and access to the files of one."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from etcetera.errors import InvalidDataset, InvalidName, PartitionNotFound, os_errors
+
+MAX_NAME = 200
+"""UTF-8 bytes in a name: leaves room for what home and repositories append, within 255."""
+
+# Line and paragraph separator break lines as the ASCII controls do.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Dataset:
+    """A local dataset: a mapping of partition names to their directories.
+
+    Attributes:
+        location: The directory that holds it, with every link resolved.
+        name: What it is called.
+        meta: The content of ``meta.json``, empty without that file.
+    """
+
+    location: Path
+    name: str
+    meta: dict[str, object]
+
+    def __init__(self, location: str | os.PathLike[str], name: str | None = None) -> None:
+        """Open the dataset at *location*.
+
+        Args:
+            location: A directory, or a link to one as ``etc register`` makes it.
+            name: What to call it; by default as its directory.
+
+        Raises:
+            InvalidDataset: It is not laid out as a dataset; the message says what is missing.
+            NotAllowed: It cannot be read.
+        """
+        path = Path(location)
+        with os_errors(f"opening the dataset {path}"):
+            # Once and for all: a link that is replaced later does not mix two datasets.
+            self.location = Path(os.path.realpath(path))
+            if path.is_symlink() and not self.location.exists():
+                raise InvalidDataset(
+                    f"Directory {self.location} does not exist; {path} only links to it: register "
+                    f"the dataset again where it is now (etc register DIRECTORY {path.name} "
+                    f"--force), or drop the link (etc purge {path.name})"
+                )
+            self.validate(self.location)
+            self.name = name or self.location.name
+            self.meta = _read_meta(self.location / "meta.json")
+
+    @property
+    def root(self) -> Path:
+        """The directory that holds the dataset; the same as ``location``."""
+        return self.location
+
+    @property
+    def data(self) -> Path:
+        """The directory of the partitions."""
+        return self.location / "data"
+
+    def file(self, *parts: str | os.PathLike[str]) -> Path:
+        """Return the path of something in the dataset, as in ``file("assets", "labels.txt")``."""
+        return self.location.joinpath(*parts)
+
+    def partitions(self) -> list[str]:
+        """Return the names of the partitions, sorted."""
+        with os_errors(f"listing {self.data}"), os.scandir(self.data) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+
+    def keys(self) -> set[str]:
+        """Return the names of the partitions."""
+        return set(self.partitions())
+
+    def values(self) -> Iterator[Path]:
+        """Yield the directories of the partitions, sorted by name."""
+        for partition in self.partitions():
+            yield self.data / partition
+
+    def items(self) -> Iterator[tuple[str, Path]]:
+        """Yield name and directory of each partition, sorted by name."""
+        for partition in self.partitions():
+            yield partition, self.data / partition
+
+    def get(self, partition: str, default: Path | None = None) -> Path | None:
+        """Return the directory of a partition, or *default* if there is none."""
+        return self.data / partition if partition in self else default
+
+    def __getitem__(self, partition: str) -> Path:
+        """Return the directory of a partition.
+
+        Raises:
+            PartitionNotFound: The dataset has none of that name.
+        """
+        if partition not in self:
+            raise PartitionNotFound(
+                f"Partition {partition} does not exist in dataset {self.name}; "
+                f"it has {', '.join(self.partitions())}"
+            )
+        return self.data / partition
+
+    def __contains__(self, partition: object) -> bool:
+        # A name that is more than one step, or none, would lead out of data/.
+        return (
+            isinstance(partition, str)
+            and partition not in ("", ".", "..")
+            and not any(character in partition for character in (os.sep, os.altsep or os.sep, "\0"))
+            and (self.data / partition).is_dir()
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.partitions())
+
+    def __len__(self) -> int:
+        return len(self.partitions())
+
+    def __repr__(self) -> str:
+        return f"Dataset({str(self.location)!r}, name={self.name!r})"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def validate(cls, path: str | os.PathLike[str]) -> None:
+        """Check that a directory is laid out as a dataset.
+
+        Raises:
+            InvalidDataset: It is not; the message says what is missing.
+            NotAllowed: It cannot be read.
+        """
+        path = Path(path)
+        data = path / "data"
+        with os_errors(f"reading {path}"):
+            if not path.exists():
+                raise InvalidDataset(f"Directory {path} does not exist")
+            if not data.is_dir():
+                raise InvalidDataset(
+                    f'Directory {path} is not a dataset: expect "data/" subdirectory to exist'
+                )
+            empty = True
+            with os.scandir(data) as entries:
+                for entry in entries:
+                    if not entry.is_dir():
+                        raise InvalidDataset(
+                            f'Directory {path} is not a dataset: "data/" must have only partition '
+                            f"subdirectories, seen: {data / entry.name}"
+                        )
+                    empty = False
+            if empty:
+                raise InvalidDataset(
+                    f'Directory {path} is not a dataset: "data/" must have at least one partition '
+                    "in it"
+                )
+
+
+Mapping.register(Dataset)
+
+
+def check_name(name: str) -> str:
+    """Return *name* if a dataset may be called so.
+
+    Raises:
+        InvalidName: It may not; the message says why.
+    """
+    _check_component(name, "dataset")
+    if name.startswith("-"):
+        raise InvalidName(f"{name!r} cannot name a dataset: it must not begin with '-'")
+    if ":" in name:
+        raise InvalidName(
+            f"{name!r} cannot name a dataset: ':' separates a repository from a dataset"
+        )
+    if name != name.strip():
+        raise InvalidName(f"{name!r} cannot name a dataset: it has spaces around it")
+    return name
+
+
+def check_partition(partition: str) -> str:
+    """Return *partition* if a new partition may be called so.
+
+    Raises:
+        InvalidName: It may not; the message says why.
+    """
+    _check_component(partition, "partition")
+    return partition
+
+
+def _check_component(name: str, kind: str) -> None:
+    """Refuse what is not a single, visible, portable component of a path."""
+    refused = f"{name!r} cannot name a {kind}"  # repr escapes control characters
+    if not isinstance(name, str):
+        raise InvalidName(f"{refused}: it must be a string")
+    if not name:
+        raise InvalidName(f"{refused}: it is empty")
+    if _CONTROL.search(name):
+        raise InvalidName(f"{refused}: it has control characters in it")
+    if "/" in name or "\\" in name:
+        raise InvalidName(f"{refused}: it must not have '/' or '\\' in it")
+    if name.startswith("."):
+        raise InvalidName(f"{refused}: it must not begin with '.'")
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidName(f"{refused}: it is not valid Unicode") from error
+    if length > MAX_NAME:
+        raise InvalidName(f"{refused}: it has {length} bytes, and {MAX_NAME} is the limit")
+
+
+def _read_meta(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidDataset(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(meta, dict):
+        raise InvalidDataset(f"{path} must hold a JSON object, not a {type(meta).__name__}")
+    return meta
