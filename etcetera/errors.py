@@ -169,7 +169,7 @@ def os_errors(action: str) -> Iterator[None]:
         if error.errno is None:  # no system call failed: a TimeoutError of asyncio, for instance
             raise
         # The path, unless the action names it already.
-        file = f" ({error.filename})" if str(error.filename or "") not in action else ""
+        file = f" ({error.filename})" if not action.endswith(str(error.filename or "")) else ""
         message = f"Error {action}: {error.strerror}{file}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{message}; free some space, then try again") from error

@@ -1,0 +1,426 @@
+"""Local datasets: list, register, create, stage, install, purge.
+
+Everything here blocks, apart from :meth:`Home.lock`; async code calls it in worker threads.
+
+Below the home, ``.etcetera/`` holds what is private: ``staging`` (datasets in the making),
+``trash`` (on their way out), ``kept`` (replaced, but in no repository), ``locks`` and
+``receipts``. It is on the file system of the datasets, so that renaming moves between them.
+"""
+
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import anyio.to_thread
+
+from etcetera import atomic
+from etcetera.dataset import Dataset, check_name, check_partition
+from etcetera.errors import (
+    AlreadyExists,
+    ConfigError,
+    DatasetNotFound,
+    EtceteraError,
+    InvalidDataset,
+    InvalidName,
+    NotAllowed,
+    UsageError,
+    os_errors,
+)
+from etcetera.locks import locked
+from etcetera.receipts import Receipt, Receipts
+from etcetera.removal import remove_tree
+from etcetera.staging import claim, sweep
+from etcetera.transfer.scan import fingerprint
+
+PRIVATE = ".etcetera"
+"""What the home keeps for itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalEntry:
+    """One local dataset, as a listing shows it."""
+
+    name: str
+    kind: Literal["pulled", "registered", "created"]
+    path: Path
+    """Where its files are: for a registered one, what the link leads to."""
+    modified: datetime
+    """When something was last added to, or removed from, its directory; UTC."""
+    broken: bool
+    """Registered, but the directory is gone."""
+
+
+class Home:
+    """The directory of the local datasets.
+
+    Every method that takes a name raises InvalidName before it touches the disk, and translates
+    errors of the operating system to NotAllowed, NoSpace or StoreError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Use *path*, which is made when something has to be written."""
+        self.path = path
+        self._receipts = Receipts(path / PRIVATE / "receipts")
+
+    def names(self) -> list[str]:
+        """Return the names of the datasets, sorted; broken links are among them.
+
+        Raises:
+            ConfigError: The home is no directory.
+            NotAllowed: It cannot be read.
+        """
+        with os_errors(f"listing {self.path}"):
+            try:
+                entries = os.scandir(self.path)
+            except FileNotFoundError:
+                return []
+            except NotADirectoryError as error:
+                raise self._no_directory() from error
+            with entries:
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if (entry.is_symlink() or entry.is_dir()) and _is_name(entry.name)
+                )
+
+    def entries(self) -> list[LocalEntry]:
+        """Describe every dataset, without looking at its files.
+
+        Raises:
+            ConfigError: The home is no directory.
+            NotAllowed: It cannot be read.
+        """
+        entries = []
+        for name in self.names():
+            with os_errors(f"reading {self.path / name}"):
+                try:
+                    entries.append(self._entry(name))
+                except FileNotFoundError:  # purged meanwhile
+                    continue
+        return entries
+
+    def find(self, name: str) -> Path | None:
+        """Return where *name* is, ``None`` if there is nothing; a broken link is something.
+
+        Raises:
+            NotAllowed: The home cannot be read.
+        """
+        path = self.path / check_name(name)
+        with os_errors(f"looking for {path}"):
+            try:
+                path.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return path
+
+    def receipt(self, name: str) -> Receipt | None:
+        """Return what is known of the dataset's last push or pull, ``None`` if nothing is."""
+        try:
+            inode = (self.path / check_name(name)).stat().st_ino
+        except OSError:
+            return None
+        return self._receipts.read(name, inode)
+
+    def write_receipt(self, receipt: Receipt) -> None:
+        """Keep *receipt*, in the place of what was known of this directory before.
+
+        Raises:
+            NotAllowed, NoSpace: It cannot be written.
+        """
+        check_name(receipt.name)
+        self._private("receipts")
+        with os_errors(f"writing the receipt of {receipt.name}"):
+            self._receipts.write(receipt)
+
+    def create(
+        self, name: str, partitions: Iterable[str] = ("train", "test"), force: bool = False
+    ) -> Path:
+        """Make an empty dataset and return its directory.
+
+        Raises:
+            UsageError: There are no partitions.
+            AlreadyExists: The name is taken and *force* is false.
+        """
+        check_name(name)
+        if isinstance(partitions, str):
+            raise UsageError(f"Partitions come as a list of names: [{partitions!r}]")
+        checked = {check_partition(partition) for partition in partitions}
+        if not checked:
+            raise UsageError("A dataset needs at least one partition")
+        self._refuse_taken(name, force)
+        with self.stage(name) as tree:
+            with os_errors(f"creating {tree}"):
+                for partition in checked:
+                    (tree / "data" / partition).mkdir(parents=True)
+            _report(name, self.install(tree, name, None, force))
+        return self.path / name
+
+    def register(
+        self, directory: str | os.PathLike[str], name: str | None = None, force: bool = False
+    ) -> str:
+        """Make a directory elsewhere a dataset, by a link to it, and return the dataset's name.
+
+        Args:
+            directory: Laid out as a dataset; if it is a link, what it leads to is registered.
+            name: By default the directory's own.
+            force: Whether to replace a dataset that has this name.
+
+        Raises:
+            InvalidDataset: The directory is no dataset, or holds the home, or is held by it.
+            AlreadyExists: The name is taken and *force* is false.
+        """
+        if name is not None:
+            check_name(name)
+        target = Path(os.path.realpath(directory))
+        name = name or check_name(target.name)
+        Dataset.validate(target)
+        home = Path(os.path.realpath(self.path))
+        if target == home or target in home.parents:
+            raise InvalidDataset(f"{target} cannot be registered: the datasets' home is in it")
+        if home in target.parents:
+            raise InvalidDataset(
+                f"{target} cannot be registered: it is in the datasets' home, {home}, already"
+            )
+        self._refuse_taken(name, force)
+        with self._claim("staging", name) as claimed:
+            link = claimed / "link"
+            with os_errors(f"registering {self.path / name}"):
+                link.symlink_to(target, target_is_directory=True)
+                _report(name, self._put(link, name, force))
+        return name
+
+    def purge(self, name: str, force: bool = False) -> None:
+        """Delete a dataset; of a registered one only the link.
+
+        The name is gone at once, even if deleting the files takes long, fails or is interrupted;
+        the rest is then deleted by a later call.
+
+        Args:
+            name: The dataset.
+            force: Whether to delete data of which no repository has a copy.
+
+        Raises:
+            DatasetNotFound: There is none of that name.
+            NotAllowed: The data was never pushed or pulled, or has changed since, and *force* is
+                false; or something cannot be deleted.
+        """
+        path = self.find(name)
+        if path is None or not (path.is_symlink() or path.is_dir()):
+            raise _not_found(name)
+        if not path.is_symlink() and not force and (reason := self._unsaved(name)):
+            raise NotAllowed(f"Dataset {name} {reason}: push it first, or purge it with --force")
+        with self._claim("trash", name) as claimed, os_errors(f"purging {path}"):
+            gone = claimed / "tree"
+            try:
+                atomic.move(path, gone)
+            except FileNotFoundError as error:  # somebody else was faster
+                raise _not_found(name) from error
+            # On disk before the first file goes: half a dataset must not come back.
+            atomic.sync(self.path)
+            self._receipts.forget(name)
+            remove_tree(gone)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Path]:
+        """Yield an empty directory in which to build a dataset, and delete it afterwards.
+
+        Once installed it is somewhere else, and stays.
+
+        Raises:
+            NotAllowed, NoSpace: It cannot be made.
+        """
+        with self._claim("staging", name) as claimed:
+            tree = claimed / "tree"
+            with os_errors(f"making {tree}"):
+                tree.mkdir()
+            yield tree
+
+    def install(self, tree: Path, name: str, receipt: Receipt | None, force: bool) -> Path | None:
+        """Make a staged tree the dataset *name*.
+
+        At every moment, also after a crash or power loss, the name is absent, the old dataset or
+        the new one, whole.
+
+        Args:
+            tree: From :meth:`stage`.
+            name: The dataset.
+            receipt: What vouches for it, with the inode of *tree*; ``None`` if nothing does.
+            force: Whether to replace a dataset that has this name.
+
+        Returns:
+            Where the replaced dataset is kept, if no repository has a copy of it.
+
+        Raises:
+            AlreadyExists: The name is taken and *force* is false; the receipt is not kept.
+            NotAllowed, NoSpace: The tree cannot be written out or moved; nothing has changed.
+        """
+        check_name(name)
+        self._refuse_taken(name, force)
+        with os_errors(f"installing {self.path / name}"):
+            inode = tree.stat().st_ino
+            # An older directory may have had the same inode.
+            self._receipts.forget_one(name, inode)
+            if receipt is not None:
+                self.write_receipt(receipt)
+            try:
+                atomic.sync_filesystem(tree)
+                return self._put(tree, name, force)
+            except BaseException:
+                self._receipts.forget_one(name, inode)
+                raise
+
+    @asynccontextmanager
+    async def lock(self, name: str) -> AsyncIterator[None]:
+        """Hold *name* exclusively among all tasks, threads and processes that ask.
+
+        Entering waits, without blocking the event loop, and can be cancelled at any time.
+
+        Raises:
+            NotAllowed: The home cannot be written.
+        """
+        check_name(name)
+        directory = await anyio.to_thread.run_sync(self._private, "locks")
+        async with locked(directory / f"{name}.lock"):
+            yield
+
+    def _put(self, staged: Path, name: str, force: bool) -> Path | None:
+        """Make *staged* the dataset *name*; return where an unsaved old one is kept."""
+        target = self.path / name
+        kept = None
+        while True:
+            try:
+                atomic.rename_new(staged, target)
+                self._sync_or(lambda: atomic.move(target, staged))
+                break
+            except FileExistsError as error:
+                if not force:
+                    raise _taken(name) from error
+            try:
+                kept = self._replace(staged, name)
+                break
+            except FileNotFoundError:
+                if os.path.lexists(target):
+                    raise
+                # Purged meanwhile: now the name is free.
+        with suppress(FileNotFoundError):  # purged again, by somebody who did not wait
+            self._receipts.forget(name, keep=target.stat().st_ino)
+        return kept
+
+    def _replace(self, staged: Path, name: str) -> Path | None:
+        """Put *staged* in the place of the dataset *name*; return where that is kept, if it is."""
+        target = self.path / name
+        if not target.is_symlink() and self._unsaved(name):
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+            kept = self._private("kept") / f"{name}.{stamp}"
+            self._exchange(staged, target, kept)
+            return kept
+        with self._claim("trash", name) as claimed:
+            self._exchange(staged, target, claimed / "tree")
+        return None
+
+    def _exchange(self, staged: Path, target: Path, aside: Path) -> None:
+        atomic.replace(staged, target, aside)
+        self._sync_or(lambda: atomic.replace(aside, target, staged))
+
+    def _sync_or(self, undo: Callable[[], None]) -> None:
+        """Wait until the names in the home are on the disk; *undo* the change if that fails."""
+        try:
+            atomic.sync(self.path)
+        except BaseException:
+            undo()
+            raise
+
+    def _unsaved(self, name: str) -> str | None:
+        """Say why no repository has a copy of what is there; ``None`` if one has."""
+        receipt = self.receipt(name)
+        if receipt is None:
+            return "was never pushed or pulled"
+        try:
+            if fingerprint(self.path / name) == receipt.fingerprint:
+                return None
+        except EtceteraError:  # it could not be packed as it is now
+            pass
+        return f"has changed since it was {receipt.operation}ed"
+
+    def _refuse_taken(self, name: str, force: bool) -> None:
+        """Fail early where the answer is known; only renaming settles it."""
+        if not force and self.find(name) is not None:
+            raise _taken(name)
+
+    @contextmanager
+    def _claim(self, kind: str, name: str) -> Iterator[Path]:
+        """Own a new directory below a private one; clean up first after those who died."""
+        directory = self._private(kind)
+        for left_behind in ("staging", "trash"):
+            sweep(self.path / PRIVATE / left_behind)
+        with claim(directory, name) as claimed:
+            yield claimed
+
+    def _private(self, kind: str) -> Path:
+        """Return a private directory, made if need be."""
+        directory = self.path / PRIVATE / kind
+        with os_errors(f"making {directory}"):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise self._no_directory() from error
+            for path in (directory.parent, directory):
+                try:
+                    path.mkdir(mode=0o700)
+                except FileExistsError as error:
+                    # A link could lead to another file system, or to other people.
+                    if path.is_symlink() or not path.is_dir():
+                        raise ConfigError(
+                            f"{path} is not the directory that etcetera needs: remove it"
+                        ) from error
+        return directory
+
+    def _no_directory(self) -> ConfigError:
+        return ConfigError(
+            f"The home {self.path} is not a directory: remove what is there, or set another home "
+            "in the configuration file, with ETC_HOME or with --home"
+        )
+
+    def _entry(self, name: str) -> LocalEntry:
+        path = self.path / name
+        status, broken = path.lstat(), False
+        kind: Literal["pulled", "registered", "created"] = "created"
+        if stat.S_ISLNK(status.st_mode):
+            kind, path = "registered", Path(os.path.realpath(path))
+            broken = not path.is_dir()
+            status = status if broken else path.stat()
+        elif (receipt := self._receipts.read(name, status.st_ino)) and receipt.operation == "pull":
+            kind = "pulled"
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        return LocalEntry(name=name, kind=kind, path=path, modified=modified, broken=broken)
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_name(name)
+    except InvalidName:
+        return False
+    return True
+
+
+def _report(name: str, kept: Path | None) -> None:
+    if kept is not None:
+        logging.getLogger("etcetera").warning(
+            "No repository has a copy of the %s that was replaced: it is kept at %s", name, kept
+        )
+
+
+def _taken(name: str) -> AlreadyExists:
+    return AlreadyExists(
+        f"There is a local dataset {name} already: replace it with --force, or choose another name"
+    )
+
+
+def _not_found(name: str) -> DatasetNotFound:
+    return DatasetNotFound(f"There is no local dataset {name}; etc ls shows what there is")

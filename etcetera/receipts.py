@@ -1,0 +1,112 @@
+"""Receipts: which local datasets are also in a repository, and as what."""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import Literal
+
+from etcetera import atomic
+from etcetera.config import redact_url
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What was known of a dataset when it was pushed or pulled."""
+
+    operation: Literal["push", "pull"]
+    name: str
+    """The local dataset."""
+    repository: str
+    """Its URL; what could be a secret in it is not kept."""
+    etag: str
+    """Of the archive."""
+    digest: str
+    """Of the dataset: names a version of the data."""
+    files: int
+    bytes: int
+    fingerprint: str
+    """Of the directory, see :func:`etcetera.transfer.scan.fingerprint`."""
+    inode: int
+    """``st_ino`` of the directory it speaks of, so that it never vouches for another one."""
+    time: str = field(default_factory=_now)
+    """UTC, ISO 8601."""
+
+
+class Receipts:
+    """The receipts of one home, by dataset and directory.
+
+    A name can have two for a moment: one speaks of the dataset that is there, one of the dataset
+    that is about to take its place.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Keep them in *directory*."""
+        self.directory = directory
+
+    def read(self, name: str, inode: int) -> Receipt | None:
+        """Return what speaks of this very directory; ``None`` if nothing legible does."""
+        try:
+            receipt = _parse(json.loads(self._path(name, inode).read_bytes()))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return receipt if receipt and (receipt.name, receipt.inode) == (name, inode) else None
+
+    def write(self, receipt: Receipt) -> None:
+        """Keep *receipt* in the place of an older one for the same directory.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        path = self._path(receipt.name, receipt.inode)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = json.dumps(asdict(replace(receipt, repository=redact_url(receipt.repository))))
+        temporary = path.with_name(f".{token_hex(8)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            atomic.sync(temporary)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def forget(self, name: str, *, keep: int | None = None) -> None:
+        """Delete all receipts of *name*, but not the one of the inode *keep*."""
+        kept = None if keep is None else self._path(name, keep)
+        with suppress(OSError):  # one too many vouches for a directory that is gone: harmless
+            for path in (self.directory / name).iterdir():
+                if path != kept:
+                    path.unlink()
+            if kept is None:
+                (self.directory / name).rmdir()
+
+    def forget_one(self, name: str, inode: int) -> None:
+        """Delete the receipt of this very directory, if there is one.
+
+        Raises:
+            OSError: It is there and cannot be deleted.
+        """
+        self._path(name, inode).unlink(missing_ok=True)
+
+    def _path(self, name: str, inode: int) -> Path:
+        return self.directory / name / f"{inode}.json"
+
+
+def _parse(value: object) -> Receipt | None:
+    types = {"files": int, "bytes": int, "inode": int}
+    keys = [item.name for item in fields(Receipt)]
+    if not isinstance(value, dict) or value.keys() != set(keys):
+        return None
+    if any(not isinstance(value[key], types.get(key, str)) for key in keys):
+        return None
+    return Receipt(**value) if value["operation"] in ("push", "pull") else None
