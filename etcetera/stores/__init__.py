@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from typing import Protocol
 
 from etcetera.config import RepositorySettings
@@ -143,12 +144,10 @@ def open_store(settings: RepositorySettings) -> AbstractAsyncContextManager[Stor
     """
     scheme, separator, _ = settings.url.partition("://")
     if separator and scheme == "s3":
-        try:
-            from etcetera.stores.s3 import open_s3_store
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"{settings.url} needs the extra 's3': pip install 'etcetera[s3]'"
-            ) from error
+        if find_spec("aiobotocore") is None:
+            raise ConfigError(f"{settings.url} needs the extra 's3': pip install 'etcetera[s3]'")
+        from etcetera.stores.s3 import open_s3_store
+
         return open_s3_store(settings)
     if separator and scheme == "file":
         from etcetera.stores.file import open_file_store

@@ -1,0 +1,236 @@
+"""``s3://bucket/prefix``: objects on any server that speaks the S3 protocol."""
+
+import re
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from etcetera.config import RepositorySettings, redact_url
+from etcetera.errors import ConfigError, NetworkError, RemoteChanged, StoreError, TruncatedArchive
+from etcetera.stores import ObjectInfo, PartLimits
+from etcetera.stores.common import check_key, check_range
+from etcetera.stores.s3_client import STALL_SECONDS, Connection, delays, uninterrupted
+from etcetera.stores.s3_errors import Place, Refused, translate
+from etcetera.stores.s3_publish import Publication, describe, look, plain_etag
+from etcetera.stores.s3_upload import S3Upload, content_md5, object_arguments
+
+SLOWEST_BYTES_PER_SECOND = 4096
+"""A body that comes more slowly is asked for again."""
+PROGRESS_BYTES = 1 << 16
+"""Attempts are counted anew once a body has brought so much."""
+
+# S3 User Guide, "Multipart upload limits".
+_LIMITS = PartLimits(min_part=5 << 20, max_part=5 << 30, max_parts=10_000)
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CHANGED = frozenset[str | int]({"PreconditionFailed", "NoSuchKey", "NoSuchVersion", 412})
+_OUT_OF_RANGE = frozenset[str | int]({"InvalidRange", 416})
+
+
+@asynccontextmanager
+async def open_s3_store(settings: RepositorySettings) -> AsyncIterator["S3Store"]:
+    """Open ``s3://bucket/prefix``; credentials are looked for at the first request.
+
+    Raises:
+        ConfigError: The URL names no bucket.
+    """
+    bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
+        raise ConfigError(f"{redact_url(settings.url)!r} names no bucket: s3://bucket/prefix")
+    prefix = prefix.strip("/")
+    place = Place(url=f"s3://{bucket}/{prefix}".rstrip("/"), bucket=bucket)
+    connection = Connection(settings, place)
+    try:
+        yield S3Store(place.url, connection, f"{prefix}/" if prefix else "", settings.public)
+    finally:
+        await connection.close()
+
+
+@dataclass(slots=True)
+class S3Object:
+    """One version of one object."""
+
+    connection: Connection
+    key: str
+    info: ObjectInfo
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from *start* to *stop*; see :class:`etcetera.stores.RemoteObject`."""
+        check_range(start, stop, self.info.size)
+        pieces: list[bytes] = []
+        received = counted = 0
+        pauses = delays(self.connection.attempts)
+        while start + received < stop:
+            try:
+                await self._receive(start + received, stop, pieces)
+            except NetworkError:
+                received = sum(map(len, pieces))
+                if received - counted >= PROGRESS_BYTES:
+                    counted, pauses = received, delays(self.connection.attempts)
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                await anyio.sleep(pause)
+            else:
+                break
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _receive(self, begin: int, stop: int, pieces: list[bytes]) -> None:
+        """Append what one request brings, up to *stop*."""
+        answer = await self._ask(begin, stop)
+        body = answer["Body"]
+        try:
+            with anyio.fail_after(STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND):
+                exact = self._check(answer, begin, stop)
+                content = body.raw_stream.content
+                while begin < stop:
+                    piece = await content.readany()
+                    if not piece:
+                        raise NetworkError(f"{self.info.key}: the server sent less than it has")
+                    pieces.append(piece[: stop - begin])
+                    begin += len(piece)
+                if exact and (begin > stop or await content.readany()):
+                    raise StoreError(f"{self.info.key}: the server sent more than asked for")
+        except Exception as error:
+            meaning = translate(error, self.connection.place)
+            if meaning is None:
+                raise
+            raise meaning from error
+        finally:
+            # Gives the connection up, unless the body was read to its end.
+            body.close()
+
+    async def _ask(self, begin: int, stop: int) -> dict[str, Any]:
+        arguments: dict[str, Any] = {"Range": f"bytes={begin}-{stop - 1}"}
+        if self.info.etag:
+            arguments["IfMatch"] = f'"{self.info.etag}"'
+        try:
+            return await self.connection.call(
+                "get_object",
+                Key=self.key,
+                expected=_CHANGED | _OUT_OF_RANGE,
+                attempts=1,
+                **arguments,
+            )
+        except Refused as refusal:
+            if refusal.is_one_of(_OUT_OF_RANGE):
+                raise TruncatedArchive(
+                    f"{self.info.key} has less than {self.info.size} bytes; push it again"
+                ) from refusal
+            raise self._changed() from refusal
+
+    def _check(self, answer: dict[str, Any], begin: int, stop: int) -> bool:
+        """Return whether the body ends at or before *stop*, if it begins at *begin* at all."""
+        etag = plain_etag(answer)
+        if etag and self.info.etag and etag != self.info.etag:
+            # Some servers ignore If-Match.
+            raise self._changed()
+        # Not the status: some servers answer a range with 200, and send the range.
+        match = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
+        if match is None:
+            if begin == 0 and answer.get("ContentLength") == self.info.size:
+                return stop == self.info.size
+            raise StoreError(
+                f"{self.info.key}: the server, or a proxy before it, ignores byte ranges; "
+                "etcetera cannot read from it"
+            )
+        first, last, total = match.groups()
+        if total != "*" and int(total) < self.info.size:
+            raise TruncatedArchive(f"{self.info.key} was cut to {total} bytes; push it again")
+        if total != "*" and int(total) > self.info.size:
+            raise self._changed()
+        if int(first) != begin or int(last) >= stop:
+            raise NetworkError(f"{self.info.key}: the server sent other bytes than asked for")
+        return True
+
+    def _changed(self) -> RemoteChanged:
+        return RemoteChanged(f"{self.info.key} was replaced while it was read; start again")
+
+
+@dataclass(slots=True)
+class S3Store:
+    """Objects of one bucket, below one prefix."""
+
+    url: str
+    connection: Connection
+    prefix: str
+    """Empty, or ending with a slash."""
+    public: bool
+    limits: PartLimits = _LIMITS
+
+    def _key(self, key: str) -> str:
+        return self.prefix + check_key(key)
+
+    async def list(self) -> AsyncIterator[ObjectInfo]:
+        """Yield all objects; see :class:`etcetera.stores.Store`."""
+        token: dict[str, Any] = {}
+        while True:
+            page = await self.connection.call(
+                "list_objects_v2", Prefix=self.prefix, Delimiter="/", **token
+            )
+            for entry in page.get("Contents", ()):
+                name = entry["Key"].removeprefix(self.prefix)
+                # The prefix itself may be an object: a console's "folder".
+                if name and "/" not in name:
+                    yield describe(name, entry)
+            following = page.get("NextContinuationToken")
+            if not page.get("IsTruncated") or not following:
+                return
+            if token.get("ContinuationToken") == following:
+                raise StoreError(f"{self.url}: the server lists the same page again and again")
+            token["ContinuationToken"] = following
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Describe one object; see :class:`etcetera.stores.Store`."""
+        answer = await look(self.connection, self._key(key))
+        return None if answer is None else describe(key, answer)
+
+    @asynccontextmanager
+    async def open(self, key: str) -> AsyncIterator[S3Object | None]:
+        """Pin one object; see :class:`etcetera.stores.Store`."""
+        info = await self.head(key)
+        yield None if info is None else S3Object(self.connection, self._key(key), info)
+
+    async def put(self, key: str, data: bytes, *, overwrite: bool) -> ObjectInfo:
+        """Store one object; see :class:`etcetera.stores.Store`."""
+        nonce = secrets.token_hex(16)
+        arguments = object_arguments(nonce, public=self.public)
+        arguments["ContentMD5"] = await anyio.to_thread.run_sync(content_md5, data)
+
+        async def send(**more: Any) -> dict[str, Any]:
+            return await self.connection.call(
+                "put_object", writes=True, Key=self._key(key), body=data, **arguments, **more
+            )
+
+        publication = Publication(
+            connection=self.connection,
+            url=f"{self.url}/{key}",
+            name=key,
+            key=self._key(key),
+            nonce=nonce,
+            size=len(data),
+            overwrite=overwrite,
+        )
+        return await uninterrupted(publication.run(send))
+
+    @asynccontextmanager
+    async def upload(self, key: str, *, part_size: int, overwrite: bool) -> AsyncIterator[S3Upload]:
+        """Begin an upload; see :class:`etcetera.stores.Store`."""
+        upload = S3Upload(
+            self.connection, key, self._key(key), part_size, overwrite, self.public, self.limits
+        )
+        try:
+            await upload.begin()
+            yield upload
+        except BaseException as error:
+            await upload.end(error)
+            raise
+        await upload.end(None)
+
+    async def delete(self, key: str) -> None:
+        """Remove one object; see :class:`etcetera.stores.Store`."""
+        await self.connection.call("delete_object", writes=True, Key=self._key(key))

@@ -1,0 +1,293 @@
+"""One connection to an S3 server: made when first needed, off the event loop; every retry.
+
+Importing botocore, parsing its models and making a client take half a second of CPU, so all of
+that happens in a worker thread, in small pieces that let the event loop go on.
+"""
+
+import asyncio
+import gzip
+import ipaddress
+import json
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Collection, Coroutine, Iterator
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from etcetera.config import RepositorySettings, redact_url
+from etcetera.errors import ConfigError, NetworkError
+from etcetera.stores.s3_errors import Place, no_credentials, translate
+
+CONNECT_SECONDS = 10.0
+STALL_SECONDS = 60.0
+"""How long a server may be silent, and how long 256 KiB of a body may take to leave."""
+REQUEST_SECONDS = 120.0
+"""How long any request may take that sends no body."""
+GRACE_SECONDS = 10.0
+"""How long a request that must not be torn may hold up a cancellation."""
+ATTEMPTS = 8
+FIRST_ATTEMPTS = 3
+"""Until a server has answered at all: it may well be the wrong one."""
+FIRST_DELAY_SECONDS = 0.5
+LONGEST_DELAY_SECONDS = 20.0
+CONNECTIONS = 264
+"""The pool is opened on demand and is never what limits: at most 256 workers, and some more."""
+
+_T = TypeVar("_T")
+_logger = logging.getLogger("etcetera")
+
+
+def delays(attempts: int) -> Iterator[float]:
+    """Yield the seconds to wait after each attempt but the last, doubling, with jitter."""
+    for attempt in range(attempts - 1):
+        longest = min(FIRST_DELAY_SECONDS * 2**attempt, LONGEST_DELAY_SECONDS)
+        yield random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+
+
+async def uninterrupted(request: Coroutine[Any, Any, _T]) -> _T:
+    """Let *request* end even if the caller is cancelled meanwhile, for a bounded time.
+
+    Tearing it would leave open whether the server did what it was asked. A task of its own,
+    because shielding alone does not stop a plain ``Task.cancel``.
+    """
+    task = asyncio.create_task(request)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task], timeout=GRACE_SECONDS)
+        raise
+    finally:
+        if not task.done():
+            task.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task], timeout=GRACE_SECONDS)
+        if task.done() and not task.cancelled():
+            task.exception()  # else asyncio complains that nobody looked
+
+
+class _Body(BytesIO):
+    """A request body that puts off the deadline as it leaves."""
+
+    def __init__(self, data: bytes, scope: anyio.CancelScope) -> None:
+        super().__init__(data)
+        self._scope = scope
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._scope.deadline = anyio.current_time() + STALL_SECONDS
+        return super().read(size)
+
+
+class Connection:
+    """Requests about one bucket."""
+
+    def __init__(self, settings: RepositorySettings, place: Place) -> None:
+        self.place = place
+        # What the answers so far have taught about the server.
+        self.bucket_seen = False
+        self.conditions = True
+        self.checksums = True
+        self._settings = settings
+        self._client: Any = None
+        self._anonymous = False
+        self._answered = False
+        self._making = anyio.Lock()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._client is not None:
+            with anyio.move_on_after(GRACE_SECONDS, shield=True):
+                await self._client.close()
+
+    @property
+    def attempts(self) -> int:
+        """How often a request is tried."""
+        return ATTEMPTS if self._answered else FIRST_ATTEMPTS
+
+    async def call(
+        self,
+        operation: str,
+        *,
+        writes: bool = False,
+        expected: Collection[str | int] = (),
+        attempts: int | None = None,
+        body: bytes | None = None,
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """Send one request about the bucket, again if that may help, and return the answer.
+
+        Args:
+            operation: As botocore calls its method.
+            writes: Whether it has to be signed.
+            expected: Error codes and statuses that are raised as ``Refused``.
+            attempts: At most so many; by default as many as usual.
+            body: Of the request.
+            **arguments: Of the operation, except for the bucket.
+
+        Raises:
+            Refused: The answer was an expected error.
+            NoCredentials: It has to be signed, and nothing is there to sign with.
+            NetworkError: After the last attempt.
+            EtceteraError: Any other, at once.
+        """
+        client = await self._get_client()
+        if writes and self._anonymous:
+            raise no_credentials(self.place)
+        pauses = delays(attempts or self.attempts)
+        while True:
+            try:
+                return await self._send(client, operation, expected, body, arguments)
+            except NetworkError:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                await anyio.sleep(pause)
+
+    async def _send(
+        self,
+        client: Any,
+        operation: str,
+        expected: Collection[str | int],
+        body: bytes | None,
+        arguments: dict[str, Any],
+    ) -> dict[str, Any]:
+        public = "ACL" in arguments
+        try:
+            with anyio.fail_after(REQUEST_SECONDS) as scope:
+                if body is not None:
+                    arguments = arguments | {"Body": _Body(body, scope)}
+                method = getattr(client, operation)
+                answer: dict[str, Any] = await method(Bucket=self.place.bucket, **arguments)
+        except Exception as error:
+            meaning = translate(error, self.place, expected=expected, public=public)
+            if meaning is None:
+                raise
+            self._answered |= hasattr(error, "response")
+            # A message that had to be masked must not come back through the cause.
+            masked = self.place.show(error) != str(error)
+            raise meaning from None if masked else error
+        self._answered = True
+        return answer
+
+    async def _get_client(self) -> Any:
+        async with self._making:
+            if self._client is None:
+                self._client, self._anonymous = await anyio.to_thread.run_sync(
+                    _make_client, self._settings, self.place
+                )
+        return self._client
+
+
+def _make_client(settings: RepositorySettings, place: Place) -> tuple[Any, bool]:
+    """Return a client, and whether it signs nothing; blocks, so it needs a thread of its own."""
+    try:
+        # Looking for credentials may take requests, and those an event loop.
+        return asyncio.run(_make_client_here(settings, place))
+    except Exception as error:
+        meaning = translate(error, place)
+        if meaning is None and isinstance(error, ValueError):
+            meaning = ConfigError(f"{place.url}: {place.show(error)}; check the settings")
+        if meaning is None:
+            raise
+        raise meaning from error
+
+
+async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple[Any, bool]:
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import AioSession
+    from botocore import UNSIGNED
+
+    session = AioSession(profile=settings.profile)
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    keys = {
+        "aws_access_key_id": settings.aws_access_key_id,
+        "aws_secret_access_key": settings.aws_secret_access_key,
+        "aws_session_token": settings.aws_session_token,
+    }
+    anonymous = False
+    if settings.aws_access_key_id is None and settings.aws_secret_access_key is None:
+        credentials = await session.get_credentials()
+        anonymous = credentials is None
+        if credentials is not None:
+            frozen = await credentials.get_frozen_credentials()
+            place.secrets = frozen.access_key, frozen.secret_key, frozen.token or ""
+    else:
+        place.secrets = tuple(key or "" for key in keys.values())
+    place.secrets = tuple(filter(None, place.secrets))
+    config = AioConfig(
+        signature_version=UNSIGNED if anonymous else "s3v4",
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=STALL_SECONDS,
+        max_pool_connections=CONNECTIONS,
+        # Checksums are ours: botocore would compute them, and sign bodies, on the event loop.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"payload_signing_enabled": False},
+        # Retries are ours, too: botocore cannot tell what a repeated Complete means.
+        retries={"mode": "standard", "total_max_attempts": 1},
+    )
+    client = await session.create_client(
+        "s3",
+        # Some region has to be signed; a bucket elsewhere answers with its own.
+        region_name=settings.region or session.get_config_variable("region") or "us-east-1",
+        endpoint_url=settings.endpoint_url,
+        config=config,
+        **({} if anonymous else keys),
+    ).__aenter__()
+    client.meta.events.register("before-send.s3", _drop_expect)
+    place.endpoint = redact_url(client.meta.endpoint_url)
+    if not anonymous and _travels_in_the_clear(client.meta.endpoint_url):
+        _logger.warning("%s is not encrypted: everybody on the way can read", place.endpoint)
+    return client, anonymous
+
+
+def _drop_expect(request: Any, **_: object) -> None:
+    # aiohttp would wait for the server's "100 Continue" without any timeout.
+    request.headers.pop("Expect", None)
+
+
+def _travels_in_the_clear(endpoint: str) -> bool:
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost" or host.endswith(".localhost")
+    return parts.scheme == "http" and not local
+
+
+@cache
+def _loader(search_path: str | None) -> Any:
+    """Return what finds and parses botocore's models; shared, as they are large."""
+    from botocore.loaders import create_loader
+
+    loader = create_loader(search_path)
+    loader.file_loader = _ModelFiles()
+    return loader
+
+
+class _ModelFiles:
+    """Reads models as botocore does, without keeping the other threads from running."""
+
+    def exists(self, path: str) -> bool:
+        return any(Path(path + suffix).is_file() for suffix in (".json", ".json.gz"))
+
+    def load_file(self, path: str) -> Any:
+        if Path(f"{path}.json").is_file():
+            return json.loads(Path(f"{path}.json").read_bytes(), object_pairs_hook=_ordered)
+        if Path(f"{path}.json.gz").is_file():
+            data = gzip.decompress(Path(f"{path}.json.gz").read_bytes())
+            return json.loads(data, object_pairs_hook=_ordered)
+        return None
+
+
+def _ordered(pairs: list[tuple[str, Any]]) -> OrderedDict[str, Any]:
+    # Not the class itself: only a Python function lets other threads in between.
+    return OrderedDict(pairs)

@@ -1,0 +1,186 @@
+"""What goes wrong between here and an S3 server, in the words of :mod:`etcetera.errors`.
+
+Of an error answer only its code and message are shown: the rest may echo keys and signatures.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from etcetera.errors import (
+    ConfigError,
+    EtceteraError,
+    ExpiredCredentials,
+    NetworkError,
+    NoCredentials,
+    NotAllowed,
+    RepositoryNotFound,
+    StoreError,
+)
+
+_MESSAGE_LENGTH = 300
+"""Characters of a server's message that are shown."""
+_KEY_LIKE = re.compile(
+    r"\b(?:AKIA|ASIA|AIDA|AROA|GOOG)[A-Z0-9]{12,}\b|(?i:\b(?:credential|signature|token)=\S+)"
+)
+
+_EXPIRED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidToken",
+    "RequestExpired",
+    "TokenRefreshRequired",
+}
+_NO_LISTS = {"AccessControlListNotSupported", "InvalidBucketAclWithObjectOwnership"}
+_REFUSED_LISTS = {*_NO_LISTS, "AccessDenied", "NotImplemented", "InvalidArgument"}
+_PASSING = {
+    "BadDigest",  # damaged on the way
+    "BandwidthLimitExceeded",
+    "IncompleteBody",
+    "InternalError",
+    "OperationAborted",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "XAmzContentChecksumMismatch",
+}
+
+
+class Refused(StoreError):
+    """An error answer that the caller of a request said it can deal with."""
+
+    def __init__(self, message: str, code: str, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        """As in the answer; of a HEAD request the status."""
+        self.status = status
+        """Of HTTP."""
+
+    def is_one_of(self, answers: Collection[str | int]) -> bool:
+        """Tell whether the code or the status is among *answers*."""
+        return self.code in answers or self.status in answers
+
+
+@dataclass(slots=True)
+class Place:
+    """Where requests go, as far as messages speak of it."""
+
+    url: str
+    bucket: str
+    endpoint: str = ""
+    """Scheme, host and port."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What no message may show."""
+
+    def show(self, text: object) -> str:
+        """Return *text* on one line, without control characters, keys and secrets."""
+        line = str(text)
+        for secret in self.secrets:
+            line = line.replace(secret, "***")
+        line = _KEY_LIKE.sub("***", line)
+        line = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in line
+        )
+        return line if len(line) <= _MESSAGE_LENGTH else f"{line[:_MESSAGE_LENGTH]}…"
+
+
+def translate(
+    error: Exception, place: Place, *, expected: Collection[str | int] = (), public: bool = False
+) -> EtceteraError | None:
+    """Say what *error* means; ``None`` if it does not come from talking to a server.
+
+    Args:
+        error: Raised by botocore, aiohttp or a timeout.
+        place: What the message speaks of.
+        expected: Error codes and statuses to be raised as :class:`Refused`.
+        public: Whether the request asked to make an object public.
+    """
+    import aiohttp
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return _translate_answer(error.response, place, expected, public)
+    if isinstance(error, exceptions.NoCredentialsError):
+        return no_credentials(place)
+    if isinstance(
+        error,
+        (
+            exceptions.TokenRetrievalError,
+            exceptions.SSOError,
+            exceptions.CredentialRetrievalError,
+            exceptions.RefreshWithMFAUnsupportedError,
+        ),
+    ):
+        return ExpiredCredentials(
+            f"{place.url}: no credentials can be had ({place.show(error)}); log in again, for "
+            "instance with: aws sso login"
+        )
+    if isinstance(error, (exceptions.HTTPClientError, aiohttp.ClientError, OSError)):
+        return NetworkError(f"{_describe_failure(error, place)}; check the network and try again")
+    if isinstance(error, exceptions.ResponseParserError):
+        return NetworkError(f"{place.endpoint} does not answer like an S3 server; is it one?")
+    if isinstance(error, exceptions.BotoCoreError):
+        return ConfigError(f"{place.url}: {place.show(error)}; check the settings")
+    return None
+
+
+def no_credentials(place: Place) -> NoCredentials:
+    """Return the error for a request that has to be signed."""
+    return NoCredentials(
+        f"{place.url} needs credentials and none were found; set aws_access_key_id and "
+        "aws_secret_access_key, or a profile, in ~/.etc.toml or the usual AWS way"
+    )
+
+
+def _describe_failure(error: Exception, place: Place) -> str:
+    from botocore import exceptions
+
+    if isinstance(error, (exceptions.ReadTimeoutError, TimeoutError)):
+        return f"{place.endpoint} does not answer in time"
+    if isinstance(error, exceptions.ConnectTimeoutError):
+        return f"{place.endpoint} cannot be reached in time"
+    if isinstance(error, exceptions.ProxyConnectionError):
+        return f"the proxy for {place.endpoint} cannot be reached"
+    if isinstance(error, exceptions.SSLError):
+        reason = place.show(error.kwargs.get("error", ""))
+        return f"{place.endpoint} cannot be trusted: {reason}"
+    if isinstance(error, exceptions.EndpointConnectionError):
+        reason = place.show(error.kwargs.get("error", ""))
+        return f"{place.endpoint} cannot be reached: {reason}"
+    return f"the connection to {place.endpoint} broke off"
+
+
+def _translate_answer(
+    response: dict[str, Any], place: Place, expected: Collection[str | int], public: bool
+) -> EtceteraError:
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    message = response.get("Error", {}).get("Message") or ""
+    said = place.show(f"{code}: {message}" if message else code)
+    if code in expected or status in expected:
+        return Refused(f"{place.url}: {said}", code, status)
+    if code == "NoSuchBucket":
+        return RepositoryNotFound(
+            f"the bucket {place.bucket} does not exist; create it or correct the URL"
+        )
+    if code in _NO_LISTS or (public and code in _REFUSED_LISTS):
+        return NotAllowed(
+            f"{place.url} refuses to make an object public ({said}); remove public = true and "
+            "let a bucket policy allow reading"
+        )
+    if code in _EXPIRED:
+        return ExpiredCredentials(f"{place.url}: the credentials are expired ({said}); renew them")
+    if code == "RequestTimeTooSkewed":
+        return NotAllowed(f"{place.url}: the clock of this machine is wrong ({said}); set it")
+    if status in (401, 403) or code in ("AccessDenied", "InvalidAccessKeyId"):
+        return NotAllowed(f"{place.url} refuses ({said}); check the credentials and their rights")
+    if code in _PASSING or status in (408, 429) or (status >= 500 and status not in (501, 505)):
+        return NetworkError(f"{place.endpoint} is in trouble ({said}); try again later")
+    return StoreError(f"{place.url} refuses ({said})")

@@ -1,0 +1,155 @@
+"""Making an S3 object visible, and finding out whether that has happened.
+
+The reply to the request that publishes may be lost, late or senseless, so it is never believed:
+afterwards the object is looked at. A random value in its metadata tells whether it is ours, even
+where the same request, sent twice, is refused because of what it did the first time.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+import anyio
+
+from etcetera.errors import AlreadyExists, NetworkError, NotAllowed, StoreError
+from etcetera.stores import ObjectInfo
+from etcetera.stores.s3_client import Connection, delays
+from etcetera.stores.s3_errors import Refused
+
+ATTEMPTS = 5
+"""How often the request that publishes is sent before giving up."""
+NONCE = "etcetera-upload"
+"""The metadata that tells our object from one that somebody else made meanwhile."""
+
+_EXPECTED = frozenset[str | int](
+    {"PreconditionFailed", 412, "ConditionalRequestConflict", "NoSuchUpload"}
+)
+_UNKNOWN_CONDITION = frozenset[str | int]({"NotImplemented", 501})
+
+
+async def look(connection: Connection, key: str) -> dict[str, Any] | None:
+    """Return the answer to a HEAD request; ``None`` if there is no such object.
+
+    Raises:
+        RepositoryNotFound: There is no such bucket.
+        NotAllowed: Nothing can be said about the object.
+    """
+    try:
+        answer = await connection.call("head_object", Key=key, expected={400, 403, 404})
+    except Refused as refusal:
+        # A HEAD answer has no body: a listing tells what is wrong.
+        if refusal.status == 404 and connection.bucket_seen:
+            return None
+        try:
+            await connection.call("list_objects_v2", Prefix=key, MaxKeys=1)
+        except NotAllowed as error:
+            if refusal.status != 404 or type(error) is not NotAllowed:
+                raise
+        if refusal.status == 404:
+            connection.bucket_seen = True
+            return None
+        raise NotAllowed(f"{refusal}; check the rights to read {key}") from refusal
+    connection.bucket_seen = True
+    return answer
+
+
+def describe(key: str, answer: dict[str, Any]) -> ObjectInfo:
+    """Return what a listing or a HEAD answer says about an object."""
+    size = answer["ContentLength"] if "ContentLength" in answer else answer["Size"]
+    modified = answer["LastModified"].astimezone(UTC)
+    return ObjectInfo(key=key, size=size, modified=modified, etag=plain_etag(answer))
+
+
+def plain_etag(answer: dict[str, Any]) -> str:
+    """Return the ETag without quotes, which some servers send and some do not."""
+    return str(answer.get("ETag") or "").removeprefix("W/").strip('"')
+
+
+@dataclass(slots=True, kw_only=True)
+class Publication:
+    """One object about to become visible."""
+
+    connection: Connection
+    url: str
+    """Of the object, for messages."""
+    name: str
+    """As the repository calls it."""
+    key: str
+    """As the bucket calls it."""
+    nonce: str
+    size: int
+    overwrite: bool
+
+    async def run(self, send: Callable[..., Awaitable[dict[str, Any]]]) -> ObjectInfo:
+        """Send the request until it is clear what became of it.
+
+        Args:
+            send: Sends it once; takes the arguments of :meth:`Connection.call` to be added.
+
+        Raises:
+            AlreadyExists: The key is taken, and not by us.
+            StoreError: What is there now is not what was sent.
+            NetworkError: After the last attempt.
+        """
+        before = await look(self.connection, self.key)
+        if before is not None and not self.overwrite:
+            # Not left to the condition alone: some servers ignore it.
+            raise self._taken()
+        pauses = delays(ATTEMPTS)
+        while True:
+            answer, problem = await self._try(send)
+            found = await look(self.connection, self.key)
+            if found is not None and self._is_ours(found, before, answer):
+                return self._checked(found)
+            if isinstance(problem, Refused) and problem.status == 412:
+                raise self._taken() from problem
+            if isinstance(problem, Refused):
+                raise StoreError(f"{problem}; push again") from problem
+            if answer.get("ETag") and found is not None:
+                raise StoreError(f"{self.url} was replaced by somebody else just now; push again")
+            pause = next(pauses, None)
+            if pause is None:
+                raise problem or NetworkError(f"{self.url} did not appear; try again later")
+            await anyio.sleep(pause)
+
+    async def _try(
+        self, send: Callable[..., Awaitable[dict[str, Any]]]
+    ) -> tuple[dict[str, Any], Refused | NetworkError | None]:
+        conditional = self.connection.conditions and not self.overwrite
+        try:
+            if not conditional:
+                return await send(expected=_EXPECTED, attempts=1), None
+            try:
+                expected = _EXPECTED | _UNKNOWN_CONDITION
+                return await send(expected=expected, attempts=1, IfNoneMatch="*"), None
+            except Refused as refusal:
+                if not refusal.is_one_of(_UNKNOWN_CONDITION):
+                    raise
+                # The look before has to do.
+                answer = await send(expected=_EXPECTED, attempts=1)
+                self.connection.conditions = False
+                return answer, None
+        except (Refused, NetworkError) as error:
+            return {}, error
+
+    def _is_ours(
+        self, found: dict[str, Any], before: dict[str, Any] | None, answer: dict[str, Any]
+    ) -> bool:
+        nonce = found.get("Metadata", {}).get(NONCE)
+        if nonce is not None:
+            return bool(nonce == self.nonce)
+        # The server keeps no metadata: something new of the right size, or what it says it made.
+        changed = before is None or plain_etag(found) != plain_etag(before)
+        return found.get("ContentLength") == self.size and (changed or bool(answer.get("ETag")))
+
+    def _checked(self, found: dict[str, Any]) -> ObjectInfo:
+        info = describe(self.name, found)
+        if info.size != self.size:
+            raise StoreError(
+                f"{self.url} has {info.size} bytes instead of {self.size}; purge it and push again"
+            )
+        return info
+
+    def _taken(self) -> AlreadyExists:
+        return AlreadyExists(f"{self.url} exists already")
