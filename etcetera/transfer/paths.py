@@ -96,14 +96,14 @@ def check_link(path: str, target: str, offset: int) -> None:
         )
 
 
-def order_key(path: str) -> tuple[int, list[str]]:
+def order_key(path: str) -> str:
     """Sorts paths as archives and digests do.
 
     ``meta.json``, ``README.md``, everything else outside ``data``, then ``data``; component by
     component, each by code point (which is the order of its UTF-8 bytes).
     """
-    components = path.split("/")
-    return rank(components[0]), components
+    # No component holds a NUL, so that comparing the whole compares component by component.
+    return f"{rank(path.partition('/')[0])}{path.replace('/', chr(0))}"
 
 
 def rank(top: str) -> int:

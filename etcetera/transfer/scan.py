@@ -36,6 +36,24 @@ class Totals:
         self.bytes += size
 
 
+class Fingerprint:
+    """A quick hash over files and links, in any order; contents are not read."""
+
+    __slots__ = ("_sum",)
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, path: str, size: int, mtime: int, target: str) -> None:
+        """Add one file or link."""
+        row = f"{path}\0{size}\0{mtime}\0{target}".encode()
+        self._sum += int.from_bytes(blake2b(row, digest_size=8).digest())
+
+    def value(self) -> str:
+        """16 hexadecimal digits."""
+        return f"{self._sum & (1 << 64) - 1:016x}"
+
+
 class _Directory:
     """What one directory holds, as columns in archive order."""
 
@@ -104,14 +122,17 @@ def scan(root: Path) -> Scan:
     problems: list[str] = []
     # Access is only worth asking for where it can be refused.
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    fingerprint = 0
+    fingerprint = Fingerprint()
     pending = [top]
     while pending:
         directory = pending.pop()
         for entry in _sorted_children(root, directory.path):
             path = directory.path + entry.name
-            with os_errors(f"reading {entry.path}"):
+            try:
                 status = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                with os_errors(f"reading {entry.path}"):
+                    raise error
             target, problem = "", path_problem(path)
             kind, size = stat.S_IFMT(status.st_mode), 0
             if kind == stat.S_IFREG:
@@ -155,15 +176,14 @@ def scan(root: Path) -> Scan:
                 result.total.add(size)
                 if path.startswith("data/") and (name := path.split("/", 2)[1]) in result.partitions:
                     result.partitions[name].add(size)
-            row = f"{path}\0{size}\0{mtime}\0{target}"
-            fingerprint += int.from_bytes(blake2b(row.encode(), digest_size=8).digest())
+            fingerprint.add(path, size, mtime, target)
     if problems:
         more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise InvalidDataset(
             f"{root} cannot be packed: {'; '.join(problems[:_SHOWN])}{more}. "
             "Remove or rename these, or put copies in place of links, and try again."
         )
-    result.fingerprint = f"{fingerprint & (1 << 64) - 1:016x}"
+    result.fingerprint = fingerprint.value()
     return result
 
 

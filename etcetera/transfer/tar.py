@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from etcetera.errors import CorruptArchive, TruncatedArchive, UnsafeArchive
+from etcetera.errors import CorruptArchive, UnsafeArchive
 from etcetera.transfer.options import MiB
 from etcetera.transfer.paths import check_link, normal_path
 from etcetera.transfer.stream import ByteStream
@@ -52,6 +52,13 @@ class Entry(NamedTuple):
 def padded(size: int) -> int:
     """Bytes that *size* bytes of content occupy in a tar stream."""
     return -(-size // BLOCK) * BLOCK
+
+
+def header_size(entry: Entry) -> int:
+    """The length of :func:`header`, without making it where that can be told at a glance."""
+    path, target = entry.path, entry.target
+    plain = len(path) < 100 and path.isascii() and len(target) <= 100 and target.isascii()
+    return BLOCK if plain and entry.size < _OCTAL_SIZE else len(header(entry))
 
 
 def header(entry: Entry) -> bytes:
@@ -339,7 +346,3 @@ def _text(data: bytes, offset: int) -> str:
 
 def _corrupt(offset: int, what: str) -> CorruptArchive:
     return CorruptArchive(f"archive is corrupt: {what}, at byte {offset} of the tar stream")
-
-
-__all__ = ["BLOCK", "END", "Entry", "Member", "TruncatedArchive", "header", "padded",
-           "read_header", "read_members"]  # fmt: skip

@@ -1,0 +1,195 @@
+"""A remote archive, opened: its index if it has one, and its bytes."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from anyio import to_thread
+
+from etcetera.errors import CorruptArchive, NotAnArchive
+from etcetera.stores import ObjectInfo, RemoteObject
+from etcetera.transfer import codec
+from etcetera.transfer.index import (
+    FOOTER,
+    TAIL,
+    Footer,
+    MemberPlace,
+    Root,
+    Segment,
+    SegmentPlace,
+    index_entry,
+    parse_footer,
+    parse_root,
+    parse_segment,
+)
+from etcetera.transfer.options import KiB, MiB
+from etcetera.transfer.paths import order_key
+from etcetera.transfer.tar import END, header
+from etcetera.transfer.unpack import check_content, inflate_checked
+
+_FIRST_READ = 256 * KiB
+"""Bytes read from the end at first: all of a small archive, the root of any."""
+_INDEX_READ = 4 * MiB
+"""Bytes of segments read at once."""
+
+
+class Archive:
+    """One version of one archive; what its tail holds is not fetched twice."""
+
+    def __init__(self, remote: RemoteObject, tail: bytes) -> None:
+        self._remote = remote
+        self._tail = tail
+        self._tail_start = remote.info.size - len(tail)
+        self.received = len(tail)
+        """Bytes fetched so far."""
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The object."""
+        return self._remote.info
+
+    @property
+    def tail(self) -> bytes:
+        """The bytes read first, from the end of the object."""
+        return self._tail
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Exactly the bytes from *start* to *stop*."""
+        if start >= self._tail_start:
+            return self._tail[start - self._tail_start : stop - self._tail_start]
+        middle = min(stop, self._tail_start)
+        data = await self._remote.read(start, middle)
+        self.received += len(data)
+        return data + self._tail[: stop - middle] if stop > middle else data
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The claims of an archive that has an index."""
+
+    archive: Archive
+    footer: Footer
+    root: Root
+
+    async def segments(self) -> AsyncIterator[Segment]:
+        """Yield each segment in order; in bounded memory.
+
+        Raises:
+            CorruptArchive: Segments do not fit the root, or their members do not tile the stream.
+        """
+        places, position = self.root.segments, 0
+        data, data_start = b"", 0
+        for number, place in enumerate(places):
+            if place.offset + place.length > data_start + len(data):
+                data_start = stop = place.offset
+                for following in places[number:]:
+                    if stop > data_start and following.offset - data_start > _INDEX_READ:
+                        break
+                    stop = following.offset + following.length
+                data = await self.archive.read(data_start, stop)
+            frame = data[place.offset - data_start :][: place.length]
+            segment = await to_thread.run_sync(parse_segment, frame, place)
+            if segment.start != position:
+                raise CorruptArchive("archive is corrupt: its index does not fit it (a segment)")
+            position = segment.members[-1].stop if segment.members else position
+            yield segment
+        if position != self.root.data_size:
+            raise CorruptArchive("archive is corrupt: its index does not fit it (the last entry)")
+
+    async def check_whole(self, crc32: int) -> None:
+        """Check what lies around the data frames and the segments.
+
+        Args:
+            crc32: Of the tar stream up to the index's own header.
+
+        Raises:
+            CorruptArchive: The gzip header, the index's header, or the length or checksum in the
+                gzip trailer is wrong.
+        """
+        root, footer = self.root, self.footer
+        index_size = sum(place.size for place in root.segments) + footer.root_size + FOOTER
+        head = header(index_entry(index_size))
+        frame = await self.archive.read(root.data_stop, root.data_stop + root.header_length)
+        gzip_header = await self.archive.read(0, len(codec.GZIP_HEADER))
+        end = self.archive.tail[-TAIL:][codec.STORED_OVERHEAD :][: FOOTER + len(END)]
+        sizes = [(codec.crc32(head), len(head))]
+        sizes += [(place.crc32, place.size) for place in root.segments]
+        sizes += [(root.crc32, footer.root_size), (codec.crc32(end), len(end))]
+        size = root.data_size
+        for crc, length in sizes:
+            crc32 = codec.crc32_combine(crc32, crc, length)
+            size += length
+        trailer = codec.TRAILER.pack(crc32, size & 0xFFFFFFFF)
+        if (
+            codec.inflate(frame, len(head)) != head
+            or gzip_header != codec.GZIP_HEADER
+            or not self.archive.tail.endswith(codec.FINAL_BLOCK + trailer)
+        ):
+            raise CorruptArchive("archive is corrupt: wrong checksum, length or header of the whole")
+
+    async def find(self, path: str) -> tuple[MemberPlace, list[SegmentPlace]] | None:
+        """Look one path up; ``None`` if it is not there.
+
+        Returns:
+            The member, and the segments whose frames hold it.
+        """
+        key = order_key(path)
+        for number, place in enumerate(self.root.segments):
+            if place.entries and order_key(place.first) <= key <= order_key(place.last):
+                segment = await self._segment(place)
+                for member in segment.members:
+                    if member.entry.path == path:
+                        holding = [
+                            other
+                            for other in self.root.segments[number:]
+                            if other.data_start < member.stop
+                        ]
+                        return member, holding
+        return None
+
+    async def read_file(self, path: str, limit: int) -> bytes | None:
+        """The content of one file of at most *limit* bytes, checked; ``None`` if there is none.
+
+        Raises:
+            CorruptArchive: Frames, header or content are not what the index says, or it is
+                longer than *limit*.
+        """
+        found = await self.find(path)
+        if found is None or found[0].entry.kind != "f":
+            return None
+        member, places = found
+        if member.entry.size > limit:
+            raise CorruptArchive(f"{path!r} has {member.entry.size} bytes, more than {limit}")
+        content = bytearray()
+        start = 0
+        for place in places:
+            segment = await self._segment(place)
+            for frame in segment.frames:
+                if frame.start < member.stop and member.start < frame.start + frame.size:
+                    start = start if content else frame.start
+                    data = await self.archive.read(frame.offset, frame.offset + frame.length)
+                    content += await to_thread.run_sync(inflate_checked, data, frame)
+        return check_content(member, memoryview(content)[member.start - start :])
+
+    async def _segment(self, place: SegmentPlace) -> Segment:
+        frame = await self.archive.read(place.offset, place.offset + place.length)
+        return await to_thread.run_sync(parse_segment, frame, place)
+
+
+async def open_archive(remote: RemoteObject) -> tuple[Archive, Index | None]:
+    """Read an archive's tail, and its index's root if it has one.
+
+    Raises:
+        NotAnArchive: The object is empty.
+        CorruptArchive: It has an index that cannot be true.
+    """
+    size = remote.info.size
+    if not size:
+        raise NotAnArchive(f"{remote.info.key} is empty: not a .tgz")
+    start = max(0, size - _FIRST_READ)
+    archive = Archive(remote, await remote.read(start, size))
+    footer = parse_footer(archive.tail[-TAIL:], size)
+    if footer is None:
+        return archive, None
+    frame = await archive.read(footer.root_offset, footer.root_offset + footer.root_length)
+    root = await to_thread.run_sync(parse_root, frame, footer)
+    return archive, Index(archive, footer, root)

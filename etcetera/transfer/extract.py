@@ -1,0 +1,337 @@
+"""Files into a staging tree, never outside it.
+
+Every path is walked from the tree's own descriptor, one component at a time, without following
+links; files are created exclusively; links come last. So nothing that an archive names can reach
+what is outside, and nothing can be written twice.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+from etcetera.errors import CorruptArchive, NoSpace, UnsafeArchive, os_errors
+from etcetera.transfer.codec import Buffer
+from etcetera.transfer.options import MiB
+from etcetera.transfer.tar import Entry
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_BACK = MiB
+
+
+class Extractor:
+    """One tree that is being filled; its methods may be called from several threads."""
+
+    def __init__(self, tree: Path) -> None:
+        """Begin to fill *tree*, an empty directory that nobody else writes to."""
+        with os_errors(f"writing {tree}"):
+            self._root = os.open(tree, _DIRECTORY)
+        self._lock = threading.Lock()
+        self._links: list[Entry] = []
+        self._directories: list[Entry] = []
+        self._large: set[LargeTarget] = set()
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for target in list(self._large):
+            target.close()
+        os.close(self._root)
+
+    def check_space(self, needed: int) -> None:
+        """Raise NoSpace, with both numbers, if *needed* bytes are not free."""
+        status = os.fstatvfs(self._root)
+        free = status.f_bavail * status.f_frsize
+        if needed > free:
+            raise NoSpace(
+                f"the dataset needs {needed} bytes and only {free} are free; "
+                "free some space or choose another --home, then try again"
+            )
+
+    def writer(self) -> "Writer":
+        """A writer for one thread."""
+        return Writer(self, self._root)
+
+    def add_link(self, entry: Entry) -> None:
+        """Remember a link for :meth:`finish`."""
+        with self._lock:
+            self._links.append(entry)
+
+    def add_directory(self, entry: Entry) -> None:
+        """Remember a directory's time for :meth:`finish`: what is put into it changes it."""
+        with self._lock:
+            self._directories.append(entry)
+
+    def large(self, entry: Entry, sha256: str) -> "LargeTarget":
+        """A file to be written by position; *sha256* is what it must have in the end."""
+        target = LargeTarget(self, entry, sha256)
+        with self._lock:
+            self._large.add(target)
+        return target
+
+    def forget(self, target: "LargeTarget") -> None:
+        """No longer close *target* on leaving."""
+        with self._lock:
+            self._large.discard(target)
+
+    def finish(self) -> None:
+        """Create the links, then set the directories' times.
+
+        Raises:
+            CorruptArchive: A large file is not complete.
+            UnsafeArchive: A link's path is taken.
+        """
+        if self._large:
+            entry = next(iter(self._large)).entry
+            raise CorruptArchive(f"archive is corrupt: {entry.path!r} is not complete")
+        with self.writer() as writer:
+            for entry in self._links:
+                writer.link(entry)
+            for entry in self._directories:
+                writer.set_directory_time(entry)
+
+
+class Writer:
+    """Writes files from one thread, keeping the directory it last used open."""
+
+    def __init__(self, extractor: Extractor, root: int) -> None:
+        self._extractor = extractor
+        self._root = root
+        self._path = ""
+        self._descriptor = root
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def directory(self, entry: Entry) -> None:
+        """Create a directory, or use the one that a member before has implied."""
+        self._enter(entry.path)
+        self._extractor.add_directory(entry)
+
+    def file(self, entry: Entry, content: Buffer) -> None:
+        """Create a file with all its content."""
+        descriptor = self.create(entry)
+        try:
+            _write(descriptor, content, entry.path)
+            _set_time(descriptor, entry)
+        finally:
+            os.close(descriptor)
+
+    def stream(self, entry: Entry, pieces: Iterable[Buffer]) -> str:
+        """Create a file from pieces and return its SHA-256."""
+        sha256 = hashlib.sha256()
+        descriptor = self.create(entry)
+        try:
+            for piece in pieces:
+                sha256.update(piece)
+                _write(descriptor, piece, entry.path)
+            _set_time(descriptor, entry)
+        finally:
+            os.close(descriptor)
+        return sha256.hexdigest()
+
+    def create(self, entry: Entry) -> int:
+        """Create an empty file and return its descriptor.
+
+        Raises:
+            UnsafeArchive: The path is taken, or a part of it is no directory.
+        """
+        directory, _, name = entry.path.rpartition("/")
+        self._enter(directory)
+        try:
+            return os.open(name, _CREATE, entry.mode, dir_fd=self._descriptor)
+        except OSError as error:
+            raise self._refusal(entry.path, error) from error
+
+    def copy(self, entry: Entry) -> tuple[Entry, str]:
+        """Create a file equal to ``entry.target``, a file that exists already.
+
+        Hard links come so; a copy of its own cannot reach any other file.
+
+        Returns:
+            The file's entry, and its SHA-256.
+        """
+        directory, _, name = entry.target.rpartition("/")
+        try:
+            self._enter(directory, create=False)
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            source = os.open(name, flags, dir_fd=self._descriptor)
+        except OSError as error:
+            raise UnsafeArchive(
+                f"archive refused: {entry.path!r} is a hard link to {entry.target!r}, "
+                "which is no file that came before"
+            ) from error
+        with open(source, "rb", buffering=0) as reader:  # noqa: PTH123
+            entry = entry._replace(size=os.fstat(source).st_size, target="")
+            return entry, self.stream(entry, iter(partial(reader.read, _READ_BACK), b""))
+
+    def link(self, entry: Entry) -> None:
+        """Create a symbolic link."""
+        directory, _, name = entry.path.rpartition("/")
+        self._enter(directory)
+        try:
+            os.symlink(entry.target, name, dir_fd=self._descriptor)
+            time = entry.mtime * 1_000_000_000
+            os.utime(name, ns=(time, time), dir_fd=self._descriptor, follow_symlinks=False)
+        except OSError as error:
+            raise self._refusal(entry.path, error) from error
+
+    def set_directory_time(self, entry: Entry) -> None:
+        """Set the time of a directory that nothing more will be put into."""
+        self._enter(entry.path, create=False)
+        _set_time(self._descriptor, entry)
+
+    def _enter(self, path: str, *, create: bool = True) -> None:
+        """Make *path* the current directory of this writer."""
+        if path == self._path:
+            return
+        self._leave()
+        descriptor = self._root
+        try:
+            for name in path.split("/") if path else ():
+                try:
+                    below = os.open(name, _DIRECTORY, dir_fd=descriptor)
+                except FileNotFoundError:
+                    if not create:
+                        raise
+                    below = _make_directory(name, descriptor)
+                if descriptor != self._root:
+                    os.close(descriptor)
+                descriptor = below
+        except OSError as error:
+            if descriptor != self._root:
+                os.close(descriptor)
+            raise self._refusal(path, error) from error
+        self._path, self._descriptor = path, descriptor
+
+    def _leave(self) -> None:
+        if self._descriptor != self._root:
+            os.close(self._descriptor)
+        self._path, self._descriptor = "", self._root
+
+    def _refusal(self, path: str, error: OSError) -> Exception:
+        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+            return UnsafeArchive(f"archive refused: {path!r} is in it twice, or below a file")
+        try:
+            with os_errors(f"writing {path}"):
+                raise error
+        except Exception as translated:
+            return translated
+
+
+class LargeTarget:
+    """A file that several threads write by position; hashed in order all the same."""
+
+    def __init__(self, extractor: Extractor, entry: Entry, sha256: str) -> None:
+        self.entry = entry
+        self._extractor = extractor
+        self._descriptor = -1
+        self._expected = sha256
+        self._lock = threading.Lock()
+        self._sha256 = hashlib.sha256()
+        self._hashed = 0
+        self._written: dict[int, int] = {}
+        self._hashing = False
+
+    def write(self, offset: int, content: Buffer) -> None:
+        """Write one slice; the last one to be written closes the file.
+
+        Raises:
+            CorruptArchive: Complete, but its SHA-256 is not the expected one.
+        """
+        with self._lock:
+            if self._descriptor < 0:
+                with self._extractor.writer() as writer:
+                    self._descriptor = writer.create(self.entry)
+        view = memoryview(content)
+        position = offset
+        with os_errors(f"writing {self.entry.path}"):
+            while view:
+                count = os.pwrite(self._descriptor, view, position)
+                view, position = view[count:], position + count
+        if self._hash(offset, content):
+            self._finish()
+
+    def _hash(self, offset: int, content: Buffer) -> bool:
+        """Hash what is next; what comes early is read back from the file when its turn comes."""
+        with self._lock:
+            self._written[offset] = len(content)
+            if self._hashing:
+                return False
+            self._hashing = True
+        while True:
+            with self._lock:
+                size = self._written.pop(self._hashed, None)
+                if size is None:
+                    self._hashing = False
+                    return self._hashed == self.entry.size
+            if self._hashed == offset:
+                self._sha256.update(content)
+            else:
+                self._hash_back(self._hashed, size)
+            self._hashed += size
+
+    def _hash_back(self, offset: int, size: int) -> None:
+        with os_errors(f"reading {self.entry.path} back"):
+            while size:
+                content = os.pread(self._descriptor, min(size, _READ_BACK), offset)
+                if not content:
+                    raise CorruptArchive(f"{self.entry.path!r} was cut while it was written")
+                self._sha256.update(content)
+                offset, size = offset + len(content), size - len(content)
+
+    def _finish(self) -> None:
+        if self._sha256.hexdigest() != self._expected:
+            raise wrong_content(self.entry)
+        _set_time(self._descriptor, self.entry)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; may be called twice."""
+        self._extractor.forget(self)
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def wrong_content(entry: Entry) -> CorruptArchive:
+    """The error for a file whose SHA-256 is not the index's."""
+    return CorruptArchive(f"archive is corrupt: the content of {entry.path!r} has another SHA-256")
+
+
+def _make_directory(name: str, descriptor: int) -> int:
+    try:
+        os.mkdir(name, 0o755, dir_fd=descriptor)
+    except FileExistsError:
+        pass  # Another thread was faster.
+    return os.open(name, _DIRECTORY, dir_fd=descriptor)
+
+
+def _set_time(descriptor: int, entry: Entry) -> None:
+    time = entry.mtime * 1_000_000_000
+    with os_errors(f"writing {entry.path}"):
+        os.utime(descriptor, ns=(time, time))
+
+
+def _write(descriptor: int, content: Buffer, path: str) -> None:
+    try:
+        count = os.write(descriptor, content)
+        if count < len(content):
+            view = memoryview(content)[count:]
+            while view:
+                view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        with os_errors(f"writing {path}"):
+            raise error

@@ -1,0 +1,272 @@
+"""Checked entries → frames.
+
+Plain blocking code over bytes. A frame holds whole members, or a slice of one that is too large;
+which members share a frame depends on their own paths and sizes, not on what stands far before
+them, so one added file moves few borders.
+"""
+
+import hashlib
+import os
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from etcetera.errors import SourceChanged, os_errors
+from etcetera.transfer import codec
+from etcetera.transfer.options import KiB, MiB
+from etcetera.transfer.tar import BLOCK, Entry, header, header_size, padded
+
+FRAME_TARGET = 512 * KiB
+"""Tar bytes that a frame of several members has on average."""
+FRAME_MIN = 128 * KiB
+"""No border is chosen before this, except between partitions and around slices."""
+FRAME_MAX = MiB
+"""Tar bytes at most; a longer member is cut into slices of this length."""
+
+
+class Frame(NamedTuple):
+    """One frame, compressed."""
+
+    data: bytes
+    size: int
+    """Tar bytes, before compression."""
+    crc32: int
+    """Of the tar bytes."""
+    compressed_crc32: int
+
+
+class PackedMember(NamedTuple):
+    """What the index says of a member once its content has been read."""
+
+    entry: Entry
+    header_size: int
+    sha256: str
+    """Hexadecimal; empty for what is no file."""
+
+
+def make_frame(data: codec.Buffer, level: int) -> Frame:
+    """Compress and sum up *data*."""
+    compressed = codec.deflate(data, level)
+    return Frame(compressed, len(data), codec.crc32(data), codec.crc32(compressed))
+
+
+class Group:
+    """Whole members that share a frame."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = entries
+
+    def pack(self, root: int, level: int) -> tuple[Frame, list[PackedMember]]:
+        """Read the files and make the frame.
+
+        Args:
+            root: Descriptor of the dataset's directory.
+            level: Compression, see :class:`TransferOptions`.
+
+        Raises:
+            SourceChanged: A file is not what the scan saw, or changed while it was read.
+        """
+        pieces: list[bytes] = []
+        members: list[PackedMember] = []
+        for entry in self.entries:
+            head = header(entry)
+            pieces.append(head)
+            sha256 = ""
+            if entry.kind == "f":
+                content = _read_file(root, entry)
+                sha256 = hashlib.sha256(content).hexdigest()
+                pieces.append(content)
+                if rest := -entry.size % BLOCK:
+                    pieces.append(bytes(rest))
+            members.append(PackedMember(entry, len(head), sha256))
+        return make_frame(b"".join(pieces), level), members
+
+
+class LargeFile:
+    """A file that is read in slices, by several threads; hashed in order all the same."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.head = header(entry)
+        self.size = len(self.head) + padded(entry.size)
+        """Tar bytes of the whole member."""
+        self.slices = -(-self.size // FRAME_MAX)
+        self._lock = threading.Lock()
+        self._descriptor = -1
+        self._before: os.stat_result | None = None
+        self._packed = 0
+        self._sha256 = hashlib.sha256()
+        self._waiting: dict[int, memoryview] = {}
+        self._hashed = 0
+        self._hashing = False
+
+    def pack(self, root: int, level: int, number: int) -> tuple[Frame, list[PackedMember]]:
+        """Make the frame of slice *number*; the member comes with the last one to be packed."""
+        entry = self.entry
+        start = number * FRAME_MAX
+        stop = min(start + FRAME_MAX, self.size)
+        data = bytearray(stop - start)
+        view = memoryview(data)
+        if number == 0:
+            view[: len(self.head)] = self.head
+            view = view[len(self.head) :]
+        first = max(0, start - len(self.head))
+        content = view[: max(0, min(len(view), entry.size - first))]
+        self._read(root, content, first)
+        frame = make_frame(data, level)
+        self._hash(number, content)
+        with self._lock:
+            self._packed += 1
+            last = self._packed == self.slices
+        if last:
+            self._finish()
+        return frame, []
+
+    def member(self) -> PackedMember:
+        """What the index says, once every slice has been packed."""
+        return PackedMember(self.entry, len(self.head), self._sha256.hexdigest())
+
+    def close(self) -> None:
+        """Let go of the file; may be called twice."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _read(self, root: int, content: memoryview, offset: int) -> None:
+        with self._lock:
+            if self._descriptor < 0:
+                self._descriptor = _open(root, self.entry)
+                self._before = os.fstat(self._descriptor)
+                _check_unchanged(self.entry, self._before)
+        with os_errors(f"reading {self.entry.path}"):
+            while content:
+                count = os.preadv(self._descriptor, [content], offset)
+                if not count:
+                    raise _changed(self.entry)
+                content, offset = content[count:], offset + count
+
+    def _hash(self, number: int, content: memoryview) -> None:
+        # Whoever has the next slice also hashes those that wait behind it, so no thread waits.
+        with self._lock:
+            self._waiting[number] = content
+            if self._hashing:
+                return
+            self._hashing = True
+        while True:
+            with self._lock:
+                following = self._waiting.pop(self._hashed, None)
+                if following is None:
+                    self._hashing = False
+                    return
+            self._sha256.update(following)
+            self._hashed += 1
+
+    def _finish(self) -> None:
+        _check_unchanged(self.entry, os.fstat(self._descriptor), self._before)
+        self.close()
+
+
+class Slice:
+    """One run of a large file's tar bytes."""
+
+    def __init__(self, file: LargeFile, number: int) -> None:
+        self.file = file
+        self.number = number
+
+    def pack(self, root: int, level: int) -> tuple[Frame, list[PackedMember]]:
+        """Make the frame; its member is known from :meth:`LargeFile.member` after the last."""
+        return self.file.pack(root, level, self.number)
+
+
+def group(entries: Iterable[Entry]) -> Iterator[Group | Slice]:
+    """Decide which members share a frame.
+
+    A border lies between partitions, around members longer than a frame, and, once a frame has
+    its least size, where the directory changes or a hash of the path says so; in the mean that
+    gives :data:`FRAME_TARGET`.
+    """
+    members: list[Entry] = []
+    total, place, partition = 0, "", ""
+    for entry in entries:
+        directory = entry.path.rpartition("/")[0]
+        if directory != place or entry.kind == "d":
+            inside = f"{entry.path}/" if entry.kind == "d" else f"{directory}/"
+            here = "/".join(inside.split("/", 2)[:2]) if inside.startswith("data/") else ""
+        else:
+            here = partition
+        size = header_size(entry) + padded(entry.size)
+        border = here != partition or total + size > FRAME_MAX
+        if not border and total >= FRAME_MIN:
+            # The chance of a border grows with the member, so that frames of small and of
+            # large files come out alike.
+            chance = zlib.crc32(entry.path.encode()) / (1 << 32)
+            border = directory != place or chance < size / (FRAME_TARGET - FRAME_MIN)
+        if border and members:
+            yield Group(members)
+            members, total = [], 0
+        place, partition = directory, here
+        if size > FRAME_MAX:
+            file = LargeFile(entry)
+            for number in range(file.slices):
+                yield Slice(file, number)
+            continue
+        members.append(entry)
+        total += size
+    if members:
+        yield Group(members)
+
+
+def open_root(root: Path) -> int:
+    """A descriptor of the dataset's directory, for :meth:`Group.pack`."""
+    with os_errors(f"reading {root}"):
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _open(root: int, entry: Entry) -> int:
+    try:
+        return os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=root)
+    except FileNotFoundError:
+        raise _changed(entry) from None
+    except OSError as error:
+        with os_errors(f"reading {entry.path}"):
+            raise error
+
+
+def _read_file(root: int, entry: Entry) -> bytes:
+    descriptor = _open(root, entry)
+    try:
+        before = os.fstat(descriptor)
+        _check_unchanged(entry, before)
+        # One byte more than it should have tells whether it grew.
+        content = os.read(descriptor, entry.size + 1)
+        while len(content) < entry.size and (more := os.read(descriptor, entry.size)):
+            content += more
+        if len(content) != entry.size:
+            raise _changed(entry)
+        _check_unchanged(entry, os.fstat(descriptor), before)
+        return content
+    except OSError as error:
+        with os_errors(f"reading {entry.path}"):
+            raise error
+    finally:
+        os.close(descriptor)
+
+
+def _check_unchanged(
+    entry: Entry, now: os.stat_result, before: os.stat_result | None = None
+) -> None:
+    if now.st_size != entry.size or (
+        before is not None
+        and (now.st_mtime_ns, now.st_ctime_ns) != (before.st_mtime_ns, before.st_ctime_ns)
+    ):
+        raise _changed(entry)
+
+
+def _changed(entry: Entry) -> SourceChanged:
+    return SourceChanged(
+        f"{entry.path} changed while it was packed; nothing was published. "
+        "Push again when nobody writes to the dataset."
+    )

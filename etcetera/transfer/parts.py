@@ -1,0 +1,116 @@
+"""Frames → parts: how large, how many at once, and cutting."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from etcetera.errors import StoreError
+from etcetera.stores import PartLimits
+from etcetera.transfer import codec
+from etcetera.transfer.index import TAIL
+from etcetera.transfer.options import MiB, TransferOptions
+from etcetera.transfer.pack import FRAME_MIN
+from etcetera.transfer.scan import Scan
+from etcetera.transfer.tar import BLOCK, END
+
+PARTS_MEMORY = 160 * MiB
+"""Bytes of parts that are held at once, where parts are small enough for three of them."""
+
+_JSON_ESCAPE = 6
+"""Bytes that one byte of a path takes in JSON at most (``\\u0000``)."""
+_ROW = 256
+"""Bytes of an index row at most, apart from the path: numbers, SHA-256, and its frame's."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """How an archive is cut."""
+
+    bound: int
+    """Bytes that the archive has at most."""
+    part_size: int
+    """Bytes of every part but the last."""
+    workers: int
+    """Parts sent at once."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of parts held at most: those being sent and the one being cut."""
+        return (self.workers + 1) * self.part_size
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One unit of an upload."""
+
+    number: int
+    """From 1."""
+    data: bytes
+    crc32: int
+    last: bool
+    size: int
+    """Tar bytes that were packed since the part before."""
+
+
+def archive_bound(scan: Scan) -> int:
+    """Bytes that the archive of *scan* has at most: all of it stored, paths at their longest."""
+    entries = scan.entries_count
+    # A header, the padding, and three blocks more where a pax header is needed.
+    tar = scan.total.bytes + 2 * BLOCK * entries + 3 * BLOCK * scan.large_paths
+    tar += 2 * scan.path_bytes
+    index = _JSON_ESCAPE * 3 * scan.path_bytes + _ROW * (entries + 1)
+    frames = len(scan.partitions) + entries // 2 + 2 * tar // FRAME_MIN + 16
+    index += _ROW * (frames if frames < 2 * entries + 16 else 2 * tar // FRAME_MIN + entries + 16)
+    whole = tar + index + len(END) + 16 * BLOCK
+    return codec.stored_size(whole) + codec.STORED_OVERHEAD * 2 * frames + TAIL
+
+
+def plan(bound: int, limits: PartLimits, options: TransferOptions) -> PartPlan:
+    """Choose one part size for the whole upload, before it starts.
+
+    All parts but the last are equal, because some stores insist. Where the size of the archive
+    forces larger parts, fewer are in flight, but never fewer than two.
+
+    Raises:
+        StoreError: The archive may be larger than the store's largest object.
+    """
+    needed = -(-bound // limits.max_parts)
+    part_size = max(options.part_size, limits.min_part)
+    if needed > part_size:
+        part_size = -(-needed // MiB) * MiB
+    if part_size > limits.max_part:
+        raise StoreError(
+            f"the archive may have {bound} bytes, more than the store can hold in one object "
+            f"({limits.max_parts} parts of {limits.max_part} bytes): split the dataset"
+        )
+    workers = max(2, min(options.workers, PARTS_MEMORY // part_size - 1))
+    return PartPlan(bound, part_size, min(workers, options.workers))
+
+
+def cut(pieces: Iterable[tuple[bytes, int]], part_size: int) -> Iterator[Part]:
+    """Regroup *pieces* into parts numbered from 1.
+
+    Args:
+        pieces: Bytes of any length, each with the tar bytes it stands for.
+        part_size: Bytes in every part but the last, which has 1 to *part_size*.
+    """
+    number, size, filled = 1, 0, 0
+    chunks: list[codec.Buffer] = []
+    for data, tar_size in pieces:
+        view = memoryview(data)
+        size += tar_size
+        while view:
+            if filled == part_size:
+                # Only now is it known that this part is not the last.
+                yield _part(number, chunks, size - tar_size, last=False)
+                number, size, filled, chunks = number + 1, tar_size, 0, []
+            taken = view[: part_size - filled]
+            chunks.append(taken)
+            filled += len(taken)
+            view = view[len(taken) :]
+    if chunks:
+        yield _part(number, chunks, size, last=True)
+
+
+def _part(number: int, chunks: list[codec.Buffer], size: int, *, last: bool) -> Part:
+    data = b"".join(chunks)
+    return Part(number, data, codec.crc32(data), last, size)

@@ -1,0 +1,209 @@
+"""Pull: tail → index → plan → fetch ranges (tasks) → inflate, check, write (threads).
+
+Without an index: fetch in order → inflate → strict tar reader → write.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import (
+    CapacityLimiter,
+    EndOfStream,
+    Event,
+    Semaphore,
+    create_memory_object_stream,
+    create_task_group,
+    from_thread,
+    to_thread,
+)
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from etcetera.errors import CorruptArchive
+from etcetera.transfer.archive import Archive, Index
+from etcetera.transfer.extract import Extractor
+from etcetera.transfer.flow import processors
+from etcetera.transfer.options import TransferOptions
+from etcetera.transfer.unpack import (
+    FrameJob,
+    Layout,
+    Tally,
+    segment_crc,
+    unpack_frames,
+    unpack_stream,
+)
+
+Report = Callable[[int, int], None]
+"""Told the tar bytes written (0 if unknown) and the archive bytes fetched, range by range."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """What lies in the staging tree now."""
+
+    digest: str
+    files: int
+    bytes: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Consecutive frames that are fetched with one request."""
+
+    start: int
+    stop: int
+    jobs: list[FrameJob]
+
+
+async def pull(
+    archive: Archive, index: Index | None, tree: Path, options: TransferOptions, report: Report
+) -> Pulled:
+    """Fetch a whole archive into *tree*, an empty directory, and check every byte of it.
+
+    Raises:
+        ArchiveError: It cannot be installed; what *tree* holds then is of no use.
+        NoSpace: The disk is full, or the index says that it would be.
+        RemoteChanged: The object was replaced meanwhile.
+    """
+    extractor = await to_thread.run_sync(Extractor, tree)
+    try:
+        if index is None:
+            tally = await _pull_stream(archive, extractor, options, report)
+        else:
+            await to_thread.run_sync(extractor.check_space, index.footer.bytes)
+            tally = await _pull_frames(index, extractor, options, report)
+        digest = await to_thread.run_sync(tally.digest)
+        if index is not None:
+            claimed = (index.footer.digest, index.footer.files, index.footer.bytes)
+            if claimed != (digest, tally.total.files, tally.total.bytes):
+                raise CorruptArchive("archive is corrupt: its index does not fit it (the digest)")
+        await to_thread.run_sync(extractor.finish)
+    finally:
+        extractor.close()
+    return Pulled(
+        digest=digest,
+        files=tally.total.files,
+        bytes=tally.total.bytes,
+        fingerprint=tally.fingerprint.value(),
+    )
+
+
+async def _pull_frames(
+    index: Index, extractor: Extractor, options: TransferOptions, report: Report
+) -> Tally:
+    tally = Tally.of(index.root)
+    threads = CapacityLimiter(options.threads or processors())
+    # No buffer: a range waits in memory only while it is fetched or unpacked.
+    send, receive = create_memory_object_stream[_Range](0)
+    async with create_task_group() as tasks:
+        for _ in range(options.workers):
+            tasks.start_soon(
+                _unpack_ranges, receive.clone(), index.archive, extractor, threads, report
+            )
+        receive.close()
+        async with send:
+            async for one in _plan_ranges(index, extractor, tally, options.part_size):
+                await send.send(one)
+    return tally
+
+
+async def _plan_ranges(
+    index: Index, extractor: Extractor, tally: Tally, range_size: int
+) -> AsyncIterator[_Range]:
+    """Read the index segment by segment and yield what is to be fetched."""
+    layout = Layout(extractor)
+    crc32 = 0
+    async for segment in index.segments():
+        jobs = await to_thread.run_sync(layout.jobs, segment)
+        await to_thread.run_sync(tally.add_segment, segment)
+        crc32 = segment_crc(segment, crc32)
+        for held in _batches(jobs, range_size):
+            last = held[-1].place
+            yield _Range(held[0].place.offset, last.offset + last.length, held)
+    await index.check_whole(crc32)
+
+
+def _batches(jobs: list[FrameJob], range_size: int) -> Iterator[list[FrameJob]]:
+    held: list[FrameJob] = []
+    size = 0
+    for job in jobs:
+        if held and size + job.place.length > range_size:
+            yield held
+            held, size = [], 0
+        held.append(job)
+        size += job.place.length
+    if held:
+        yield held
+
+
+async def _unpack_ranges(
+    receive: ObjectReceiveStream[_Range],
+    archive: Archive,
+    extractor: Extractor,
+    threads: CapacityLimiter,
+    report: Report,
+) -> None:
+    async with receive:
+        async for one in receive:
+            data = await archive.read(one.start, one.stop)
+            size = await to_thread.run_sync(
+                unpack_frames, data, one.start, one.jobs, extractor, limiter=threads
+            )
+            report(size, len(data))
+
+
+async def _pull_stream(
+    archive: Archive, extractor: Extractor, options: TransferOptions, report: Report
+) -> Tally:
+    send, receive = create_memory_object_stream[bytes](0)
+    async with create_task_group() as tasks:
+        tasks.start_soon(_fetch_in_order, archive, options, send, report)
+        async with receive:
+            return await to_thread.run_sync(
+                unpack_stream, _from_loop(receive), extractor, limiter=CapacityLimiter(1)
+            )
+
+
+def _from_loop(receive: ObjectReceiveStream[bytes]) -> Iterator[bytes]:
+    """In a worker thread: what the loop's tasks send."""
+    while True:
+        try:
+            yield from_thread.run(receive.receive)
+        except EndOfStream:
+            return
+
+
+async def _fetch_in_order(
+    archive: Archive, options: TransferOptions, send: ObjectSendStream[bytes], report: Report
+) -> None:
+    """Fetch several ranges at once and send them in order."""
+    slots = Semaphore(options.workers)
+    turn = Event()
+    turn.set()
+    async with send, create_task_group() as tasks:
+        for start in range(0, archive.info.size, options.part_size):
+            await slots.acquire()
+            stop = min(start + options.part_size, archive.info.size)
+            following = Event()
+            tasks.start_soon(
+                _fetch_one, archive, (start, stop), turn, following, slots, send, report
+            )
+            turn = following
+
+
+async def _fetch_one(
+    archive: Archive,
+    place: tuple[int, int],
+    turn: Event,
+    following: Event,
+    slots: Semaphore,
+    send: ObjectSendStream[bytes],
+    report: Report,
+) -> None:
+    data = await archive.read(*place)
+    await turn.wait()
+    await send.send(data)
+    following.set()
+    slots.release()
+    report(0, len(data))

@@ -1,0 +1,286 @@
+"""Frames → files, checked: the blocking half of a pull."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from etcetera.errors import CorruptArchive
+from etcetera.transfer import codec
+from etcetera.transfer.extract import Extractor, LargeTarget, Writer, wrong_content
+from etcetera.transfer.gunzip import gunzip
+from etcetera.transfer.index import (
+    DatasetDigest,
+    FramePlace,
+    MemberPlace,
+    Root,
+    Segment,
+    digest_row,
+)
+from etcetera.transfer.options import MiB
+from etcetera.transfer.paths import INDEX_NAME, order_key
+from etcetera.transfer.scan import Fingerprint, Totals
+from etcetera.transfer.stream import ByteStream
+from etcetera.transfer.tar import Entry, header, read_header, read_members
+
+
+class FrameJob(NamedTuple):
+    """One frame, and what it holds."""
+
+    place: FramePlace
+    members: list[MemberPlace]
+    """Whole members, or the one that this frame is a slice of."""
+    large: LargeTarget | None
+    """Where the slice goes."""
+
+
+class Layout:
+    """Matches the frames of one segment after another with the members they hold."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self._extractor = extractor
+        self._member: MemberPlace | None = None
+        self._target: LargeTarget | None = None
+
+    def jobs(self, segment: Segment) -> list[FrameJob]:
+        """One job for each frame of *segment*, in order.
+
+        Raises:
+            CorruptArchive: A frame holds neither whole members nor a slice of exactly one.
+        """
+        jobs: list[FrameJob] = []
+        members = segment.members
+        position = 0
+        for frame in segment.frames:
+            stop = frame.start + frame.size
+            if self._member is None:
+                first = position
+                while position < len(members) and members[position].start < stop:
+                    position += 1
+                held = members[first:position]
+                if not held or held[0].start != frame.start:
+                    raise _misfit(frame)
+                if held[-1].stop <= stop:
+                    if held[-1].stop != stop:
+                        raise _misfit(frame)
+                    jobs.append(FrameJob(frame, held, None))
+                    continue
+                if len(held) > 1 or held[0].header_size > frame.size:
+                    raise _misfit(frame)
+                self._member = held[0]
+                self._target = self._extractor.large(held[0].entry, held[0].sha256)
+            if stop > self._member.stop:
+                raise _misfit(frame)
+            jobs.append(FrameJob(frame, [self._member], self._target))
+            if stop == self._member.stop:
+                self._member = self._target = None
+        if position != len(members):
+            raise CorruptArchive("archive is corrupt: its index does not fit it (an entry)")
+        return jobs
+
+
+def inflate_checked(data: codec.Buffer, place: FramePlace) -> bytes:
+    """The tar bytes of one frame.
+
+    Raises:
+        CorruptArchive: A checksum or a length is not what the index says.
+    """
+    if len(data) != place.length or codec.crc32(data) != place.compressed_crc32:
+        raise CorruptArchive(
+            f"archive is corrupt: wrong checksum of the frame at byte {place.offset}"
+        )
+    content = codec.inflate(data, place.size)
+    if codec.crc32(content) != place.crc32:
+        raise CorruptArchive(
+            f"archive is corrupt: wrong checksum inside the frame at byte {place.offset}"
+        )
+    return content
+
+
+def unpack_frames(data: bytes, offset: int, jobs: list[FrameJob], extractor: Extractor) -> int:
+    """Write what consecutive frames hold.
+
+    Args:
+        data: Bytes of the object, from *offset* on.
+        offset: Where *data* begins in the object.
+        jobs: Frames that lie in *data*.
+        extractor: Where the files go.
+
+    Returns:
+        Tar bytes written.
+
+    Raises:
+        CorruptArchive: A frame, a header or a content is not what the index says.
+    """
+    view = memoryview(data)
+    size = 0
+    with extractor.writer() as writer:
+        for job in jobs:
+            place = job.place
+            start = place.offset - offset
+            content = memoryview(inflate_checked(view[start : start + place.length], place))
+            if job.large is not None:
+                _write_slice(content, job.members[0], place, job.large)
+            else:
+                for member in job.members:
+                    first = member.start - place.start
+                    _write_member(content[first : first + member.stop - member.start], member,
+                                  writer, extractor)  # fmt: skip
+            size += place.size
+    return size
+
+
+def _write_slice(
+    content: memoryview, member: MemberPlace, place: FramePlace, target: LargeTarget
+) -> None:
+    offset = place.start - member.start - member.header_size
+    if offset < 0:
+        check_header(content, member)
+        content, offset = content[member.header_size :], 0
+    target.write(offset, content[: max(0, member.entry.size - offset)])
+
+
+def _write_member(
+    content: memoryview, member: MemberPlace, writer: Writer, extractor: Extractor
+) -> None:
+    entry = member.entry
+    if entry.kind == "f":
+        writer.file(entry, check_content(member, content))
+        return
+    check_header(content, member)
+    if entry.kind == "d":
+        writer.directory(entry)
+    else:
+        extractor.add_link(entry)
+
+
+def check_header(content: memoryview, member: MemberPlace) -> None:
+    """Raise CorruptArchive unless *content* begins with the header of exactly this member."""
+    raw = bytes(content[: member.header_size])
+    if raw == header(member.entry):
+        return
+    # Another writer may have put the same things differently.
+    stream = ByteStream([raw])
+    if read_header(stream) != member.entry or stream.offset != member.header_size:
+        raise CorruptArchive(
+            f"archive is corrupt: the header of {member.entry.path!r} is not what the index says"
+        )
+
+
+def check_content(member: MemberPlace, content: memoryview) -> memoryview:
+    """The content of one file, from its tar bytes.
+
+    Raises:
+        CorruptArchive: Its header or its SHA-256 is not what the index says.
+    """
+    check_header(content, member)
+    body = content[member.header_size : member.header_size + member.entry.size]
+    if hashlib.sha256(body).hexdigest() != member.sha256:
+        raise wrong_content(member.entry)
+    return body
+
+
+class Tally:
+    """What a pull has installed: sums, digest and fingerprint."""
+
+    def __init__(self, *, ordered: bool) -> None:
+        self.total = Totals()
+        self.fingerprint = Fingerprint()
+        self._digest = DatasetDigest()
+        self._ordered = ordered
+        self._rows: list[tuple[str, bytes]] = []
+
+    @classmethod
+    def of(cls, root: Root) -> "Tally":
+        """For an index: rows are only collected if its segments overlap."""
+        places = [place for place in root.segments if place.entries]
+        return cls(
+            ordered=all(
+                order_key(one.last) < order_key(two.first)
+                for one, two in zip(places, places[1:], strict=False)
+            )
+        )
+
+    def add_segment(self, segment: Segment) -> None:
+        """Add the members of the next segment."""
+        members = segment.members
+        if self._ordered:
+            members = sorted(members, key=lambda member: order_key(member.entry.path))
+        for member in members:
+            self.add(member.entry, member.sha256)
+
+    def add(self, entry: Entry, sha256: str) -> None:
+        """Add one member."""
+        if entry.kind != "d":
+            self.fingerprint.add(entry.path, entry.size, entry.mtime, entry.target)
+        if entry.kind == "f":
+            self.total.add(entry.size)
+        if self._ordered:
+            self._digest.add(entry.path, digest_row(entry, sha256))
+        else:
+            self._rows.append((entry.path, digest_row(entry, sha256)))
+
+    def digest(self) -> str:
+        """Of the dataset, once everything was added.
+
+        Raises:
+            CorruptArchive: A path occurs twice.
+        """
+        self._rows.sort(key=lambda row: order_key(row[0]))
+        for path, row in self._rows:
+            self._digest.add(path, row)
+        self._rows.clear()
+        return self._digest.value()
+
+
+def unpack_stream(chunks: Iterable[bytes], extractor: Extractor) -> Tally:
+    """Unpack an archive without an index, front to back.
+
+    Raises:
+        ArchiveError: It is no .tgz, truncated, corrupt, or holds what a dataset cannot.
+    """
+    tally = Tally(ordered=False)
+    directories = {""}
+    stream = ByteStream(gunzip(chunks))
+    with extractor.writer() as writer:
+        for member in read_members(stream):
+            entry = member.entry
+            if entry.path == INDEX_NAME:
+                continue
+            for implied in _parents(entry, directories):
+                tally.add(implied, "")
+            if entry.kind == "d":
+                writer.directory(entry)
+                if entry.path not in directories:
+                    directories.add(entry.path)
+                    tally.add(entry, "")
+            elif entry.kind == "l":
+                extractor.add_link(entry)
+                tally.add(entry, "")
+            elif entry.target:
+                tally.add(*writer.copy(entry))
+            elif entry.size <= MiB:
+                content = stream.read(entry.size)
+                writer.file(entry, content)
+                tally.add(entry, hashlib.sha256(content).hexdigest())
+            else:
+                tally.add(entry, writer.stream(entry, stream.pieces(entry.size)))
+    return tally
+
+
+def _parents(entry: Entry, known: set[str]) -> Iterator[Entry]:
+    """The directories that *entry* lies in and that no member before has named."""
+    missing: list[str] = []
+    parent = entry.path.rpartition("/")[0]
+    while parent not in known:
+        known.add(parent)
+        missing.append(parent)
+        parent = parent.rpartition("/")[0]
+    for path in reversed(missing):
+        yield Entry(path, "d", 0, 0o755, 0)
+
+
+def segment_crc(segment: Segment, crc32: int) -> int:
+    """*crc32* of the tar stream before *segment*, carried over its frames."""
+    for frame in segment.frames:
+        crc32 = codec.crc32_combine(crc32, frame.crc32, frame.size)
+    return crc32
