@@ -10,8 +10,8 @@ Below the home, ``.etcetera/`` holds what is private: ``staging`` (datasets in t
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,24 +22,18 @@ import anyio.to_thread
 from etcetera import atomic
 from etcetera.dataset import Dataset, check_name, check_partition
 from etcetera.errors import (
-    AlreadyExists,
-    ConfigError,
     DatasetNotFound,
-    EtceteraError,
     InvalidDataset,
     InvalidName,
     NotAllowed,
     UsageError,
     os_errors,
 )
+from etcetera.install import Installer, taken
 from etcetera.locks import locked
 from etcetera.receipts import Receipt, Receipts
 from etcetera.removal import remove_tree
-from etcetera.staging import claim, sweep
-from etcetera.transfer.scan import fingerprint
-
-PRIVATE = ".etcetera"
-"""What the home keeps for itself."""
+from etcetera.staging import PRIVATE, Private, no_directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +60,9 @@ class Home:
     def __init__(self, path: Path) -> None:
         """Use *path*, which is made when something has to be written."""
         self.path = path
+        self._private = Private(path)
         self._receipts = Receipts(path / PRIVATE / "receipts")
+        self._installer = Installer(path, self._private, self._receipts)
 
     def names(self) -> list[str]:
         """Return the names of the datasets, sorted; broken links are among them.
@@ -81,7 +77,7 @@ class Home:
             except FileNotFoundError:
                 return []
             except NotADirectoryError as error:
-                raise self._no_directory() from error
+                raise no_directory(self.path) from error
             with entries:
                 return sorted(
                     entry.name
@@ -134,7 +130,7 @@ class Home:
             NotAllowed, NoSpace: It cannot be written.
         """
         check_name(receipt.name)
-        self._private("receipts")
+        self._private.directory("receipts")
         with os_errors(f"writing the receipt of {receipt.name}"):
             self._receipts.write(receipt)
 
@@ -188,11 +184,11 @@ class Home:
                 f"{target} cannot be registered: it is in the datasets' home, {home}, already"
             )
         self._refuse_taken(name, force)
-        with self._claim("staging", name) as claimed:
+        with self._private.claim("staging", name) as claimed:
             link = claimed / "link"
             with os_errors(f"registering {self.path / name}"):
                 link.symlink_to(target, target_is_directory=True)
-                _report(name, self._put(link, name, force))
+                _report(name, self._installer.put(link, name, force))
         return name
 
     def purge(self, name: str, force: bool = False) -> None:
@@ -213,17 +209,14 @@ class Home:
         path = self.find(name)
         if path is None or not (path.is_symlink() or path.is_dir()):
             raise _not_found(name)
-        if not path.is_symlink() and not force and (reason := self._unsaved(name)):
+        if not path.is_symlink() and not force and (reason := self._installer.unsaved(name)):
             raise NotAllowed(f"Dataset {name} {reason}: push it first, or purge it with --force")
-        with self._claim("trash", name) as claimed, os_errors(f"purging {path}"):
+        with self._private.claim("trash", name) as claimed, os_errors(f"purging {path}"):
             gone = claimed / "tree"
             try:
-                atomic.move(path, gone)
+                self._installer.take_out(name, gone)
             except FileNotFoundError as error:  # somebody else was faster
                 raise _not_found(name) from error
-            # On disk before the first file goes: half a dataset must not come back.
-            atomic.sync(self.path)
-            self._receipts.forget(name)
             remove_tree(gone)
 
     @contextmanager
@@ -235,7 +228,7 @@ class Home:
         Raises:
             NotAllowed, NoSpace: It cannot be made.
         """
-        with self._claim("staging", name) as claimed:
+        with self._private.claim("staging", name) as claimed:
             tree = claimed / "tree"
             with os_errors(f"making {tree}"):
                 tree.mkdir()
@@ -270,7 +263,7 @@ class Home:
                 self.write_receipt(receipt)
             try:
                 atomic.sync_filesystem(tree)
-                return self._put(tree, name, force)
+                return self._installer.put(tree, name, force)
             except BaseException:
                 self._receipts.forget_one(name, inode)
                 raise
@@ -285,107 +278,14 @@ class Home:
             NotAllowed: The home cannot be written.
         """
         check_name(name)
-        directory = await anyio.to_thread.run_sync(self._private, "locks")
+        directory = await anyio.to_thread.run_sync(self._private.directory, "locks")
         async with locked(directory / f"{name}.lock"):
             yield
-
-    def _put(self, staged: Path, name: str, force: bool) -> Path | None:
-        """Make *staged* the dataset *name*; return where an unsaved old one is kept."""
-        target = self.path / name
-        kept = None
-        while True:
-            try:
-                atomic.rename_new(staged, target)
-                self._sync_or(lambda: atomic.move(target, staged))
-                break
-            except FileExistsError as error:
-                if not force:
-                    raise _taken(name) from error
-            try:
-                kept = self._replace(staged, name)
-                break
-            except FileNotFoundError:
-                if os.path.lexists(target):
-                    raise
-                # Purged meanwhile: now the name is free.
-        with suppress(FileNotFoundError):  # purged again, by somebody who did not wait
-            self._receipts.forget(name, keep=target.stat().st_ino)
-        return kept
-
-    def _replace(self, staged: Path, name: str) -> Path | None:
-        """Put *staged* in the place of the dataset *name*; return where that is kept, if it is."""
-        target = self.path / name
-        if not target.is_symlink() and self._unsaved(name):
-            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-            kept = self._private("kept") / f"{name}.{stamp}"
-            self._exchange(staged, target, kept)
-            return kept
-        with self._claim("trash", name) as claimed:
-            self._exchange(staged, target, claimed / "tree")
-        return None
-
-    def _exchange(self, staged: Path, target: Path, aside: Path) -> None:
-        atomic.replace(staged, target, aside)
-        self._sync_or(lambda: atomic.replace(aside, target, staged))
-
-    def _sync_or(self, undo: Callable[[], None]) -> None:
-        """Wait until the names in the home are on the disk; *undo* the change if that fails."""
-        try:
-            atomic.sync(self.path)
-        except BaseException:
-            undo()
-            raise
-
-    def _unsaved(self, name: str) -> str | None:
-        """Say why no repository has a copy of what is there; ``None`` if one has."""
-        receipt = self.receipt(name)
-        if receipt is None:
-            return "was never pushed or pulled"
-        try:
-            if fingerprint(self.path / name) == receipt.fingerprint:
-                return None
-        except EtceteraError:  # it could not be packed as it is now
-            pass
-        return f"has changed since it was {receipt.operation}ed"
 
     def _refuse_taken(self, name: str, force: bool) -> None:
         """Fail early where the answer is known; only renaming settles it."""
         if not force and self.find(name) is not None:
-            raise _taken(name)
-
-    @contextmanager
-    def _claim(self, kind: str, name: str) -> Iterator[Path]:
-        """Own a new directory below a private one; clean up first after those who died."""
-        directory = self._private(kind)
-        for left_behind in ("staging", "trash"):
-            sweep(self.path / PRIVATE / left_behind)
-        with claim(directory, name) as claimed:
-            yield claimed
-
-    def _private(self, kind: str) -> Path:
-        """Return a private directory, made if need be."""
-        directory = self.path / PRIVATE / kind
-        with os_errors(f"making {directory}"):
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError) as error:
-                raise self._no_directory() from error
-            for path in (directory.parent, directory):
-                try:
-                    path.mkdir(mode=0o700)
-                except FileExistsError as error:
-                    # A link could lead to another file system, or to other people.
-                    if path.is_symlink() or not path.is_dir():
-                        raise ConfigError(
-                            f"{path} is not the directory that etcetera needs: remove it"
-                        ) from error
-        return directory
-
-    def _no_directory(self) -> ConfigError:
-        return ConfigError(
-            f"The home {self.path} is not a directory: remove what is there, or set another home "
-            "in the configuration file, with ETC_HOME or with --home"
-        )
+            raise taken(name)
 
     def _entry(self, name: str) -> LocalEntry:
         path = self.path / name
@@ -393,8 +293,11 @@ class Home:
         kind: Literal["pulled", "registered", "created"] = "created"
         if stat.S_ISLNK(status.st_mode):
             kind, path = "registered", Path(os.path.realpath(path))
-            broken = not path.is_dir()
-            status = status if broken else path.stat()
+            try:
+                target = path.stat()
+            except OSError:  # gone, or out of reach
+                target = status
+            broken, status = not stat.S_ISDIR(target.st_mode), target
         elif (receipt := self._receipts.read(name, status.st_ino)) and receipt.operation == "pull":
             kind = "pulled"
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
@@ -414,12 +317,6 @@ def _report(name: str, kept: Path | None) -> None:
         logging.getLogger("etcetera").warning(
             "No repository has a copy of the %s that was replaced: it is kept at %s", name, kept
         )
-
-
-def _taken(name: str) -> AlreadyExists:
-    return AlreadyExists(
-        f"There is a local dataset {name} already: replace it with --force, or choose another name"
-    )
 
 
 def _not_found(name: str) -> DatasetNotFound:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from filelock import FileLock, Timeout
 
 from etcetera.errors import os_errors
 
@@ -47,6 +46,8 @@ class _Attempts:
     """
 
     def __init__(self, path: Path) -> None:
+        from filelock import FileLock  # takes as long to import as all the rest
+
         # A file lock of its own excludes everybody, also other tasks of this thread.
         self._lock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
         self._path = path
@@ -60,7 +61,7 @@ class _Attempts:
                 return False
             try:
                 self._lock.acquire(blocking=False)
-            except Timeout:
+            except TimeoutError:
                 return False
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:

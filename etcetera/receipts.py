@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
 from typing import Literal
 
 from etcetera import atomic
@@ -68,7 +67,7 @@ class Receipts:
         path = self._path(receipt.name, receipt.inode)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = json.dumps(asdict(replace(receipt, repository=redact_url(receipt.repository))))
-        temporary = path.with_name(f".{token_hex(8)}")
+        temporary = path.with_name(f".{os.urandom(8).hex()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

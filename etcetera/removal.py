@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count, islice
 from pathlib import Path
-from secrets import token_hex
 
 _BATCH = 10_000
 """Names held in memory at once."""
@@ -47,7 +46,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _empty_top(top: int) -> None:
-    prefix = f".removed-{token_hex(8)}-"  # as nothing in the tree is called
+    prefix = f".removed-{os.urandom(8).hex()}-"  # as nothing in the tree is called
     new_names = (f"{prefix}{number}" for number in count())
     with os.scandir(top) as entries:
         names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]

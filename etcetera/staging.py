@@ -1,4 +1,4 @@
-"""Private directories that belong to a running process, and go when it is gone."""
+"""The private part of the home, and what running processes own there."""
 
 import json
 import logging
@@ -8,14 +8,60 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from secrets import token_hex
 
-from etcetera.errors import os_errors
+from etcetera.errors import ConfigError, os_errors
 from etcetera.removal import remove_tree
+
+PRIVATE = ".etcetera"
+"""What the home keeps for itself; no dataset is called so."""
 
 _OWNER = "owner.json"
 _BIRTH_SECONDS = 3600
 """Age at which a directory without an owner cannot be in the making any more."""
+
+
+class Private:
+    """The directory in the home that holds what is no dataset."""
+
+    def __init__(self, home: Path) -> None:
+        """Use the one in *home*; nothing is made yet."""
+        self._home = home
+
+    @contextmanager
+    def claim(self, kind: str, name: str) -> Iterator[Path]:
+        """Own a new directory below a private one; clean up first after those who died."""
+        directory = self.directory(kind)
+        for left_behind in ("staging", "trash"):
+            sweep(self._home / PRIVATE / left_behind)
+        with claim(directory, name) as claimed:
+            yield claimed
+
+    def directory(self, kind: str) -> Path:
+        """Return a private directory, made if need be."""
+        directory = self._home / PRIVATE / kind
+        with os_errors(f"making {directory}"):
+            try:
+                self._home.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise no_directory(self._home) from error
+            for path in (directory.parent, directory):
+                try:
+                    path.mkdir(mode=0o700)
+                except FileExistsError as error:
+                    # A link could lead to another file system, or to other people.
+                    if path.is_symlink() or not path.is_dir():
+                        raise ConfigError(
+                            f"{path} is not the directory that etcetera needs: remove it"
+                        ) from error
+        return directory
+
+
+def no_directory(home: Path) -> ConfigError:
+    """The error that says that *home* is something else than a directory."""
+    return ConfigError(
+        f"The home {home} is not a directory: remove what is there, or set another home in the "
+        "configuration file, with ETC_HOME or with --home"
+    )
 
 
 @contextmanager
@@ -32,7 +78,7 @@ def claim(directory: Path, name: str) -> Iterator[Path]:
     Raises:
         NotAllowed, NoSpace: It cannot be made.
     """
-    path = directory / f"{name}.{token_hex(4)}"
+    path = directory / f"{name}.{os.urandom(4).hex()}"
     with os_errors(f"making {path}"):
         path.mkdir(mode=0o700)
     try:
