@@ -3,11 +3,10 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from anyio import to_thread
-
 from etcetera.errors import CorruptArchive, NotAnArchive
 from etcetera.stores import ObjectInfo, RemoteObject
 from etcetera.transfer import codec
+from etcetera.transfer.flow import in_thread
 from etcetera.transfer.index import (
     FOOTER,
     TAIL,
@@ -87,7 +86,7 @@ class Index:
                     stop = following.offset + following.length
                 data = await self.archive.read(data_start, stop)
             frame = data[place.offset - data_start :][: place.length]
-            segment = await to_thread.run_sync(parse_segment, frame, place)
+            segment = await in_thread(parse_segment, frame, place)
             if segment.start != position:
                 raise CorruptArchive("archive is corrupt: its index does not fit it (a segment)")
             position = segment.members[-1].stop if segment.members else position
@@ -167,12 +166,12 @@ class Index:
                 if frame.start < member.stop and member.start < frame.start + frame.size:
                     start = start if content else frame.start
                     data = await self.archive.read(frame.offset, frame.offset + frame.length)
-                    content += await to_thread.run_sync(inflate_checked, data, frame)
+                    content += await in_thread(inflate_checked, data, frame)
         return check_content(member, memoryview(content)[member.start - start :])
 
     async def _segment(self, place: SegmentPlace) -> Segment:
         frame = await self.archive.read(place.offset, place.offset + place.length)
-        return await to_thread.run_sync(parse_segment, frame, place)
+        return await in_thread(parse_segment, frame, place)
 
 
 async def open_archive(remote: RemoteObject) -> tuple[Archive, Index | None]:
@@ -191,5 +190,5 @@ async def open_archive(remote: RemoteObject) -> tuple[Archive, Index | None]:
     if footer is None:
         return archive, None
     frame = await archive.read(footer.root_offset, footer.root_offset + footer.root_length)
-    root = await to_thread.run_sync(parse_root, frame, footer)
+    root = await in_thread(parse_root, frame, footer)
     return archive, Index(archive, footer, root)

@@ -1,13 +1,20 @@
-"""Ordered, bounded work on threads."""
+"""Work on threads: ordered and bounded, and never left behind by a cancellation."""
 
+import asyncio
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from typing import TypeVar, TypeVarTuple, Unpack
+
+from anyio import CancelScope, CapacityLimiter, create_task_group, to_thread
+from anyio.abc import TaskGroup
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 
 def processors() -> int:
@@ -39,3 +46,68 @@ def ordered(
         finally:
             for _, future in pending:
                 future.cancel()
+
+
+async def in_thread(
+    function: Callable[[Unpack[Arguments]], Result],
+    *args: Unpack[Arguments],
+    limiter: CapacityLimiter | None = None,
+    on_cancel: Callable[[], object] | None = None,
+) -> Result:
+    """Run blocking code in a worker thread; never return before it has ended.
+
+    A cancellation cannot stop the thread. It is held back until the function is done, so that
+    whoever cleans up finds nothing running, and then delivered: if the function raised, here, and
+    otherwise at the caller's next ``await``, so that what it returned is not lost.
+
+    Args:
+        function: What to run.
+        *args: Its arguments.
+        limiter: How many threads may run at once; anyio's own by default.
+        on_cancel: Called at once when cancelled; may make *function* end early.
+    """
+    task = asyncio.ensure_future(to_thread.run_sync(function, *args, limiter=limiter))
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError as cancelled:
+        if on_cancel is not None:
+            on_cancel()
+        with CancelScope(shield=True):
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
+        caller = asyncio.current_task()
+        if task.cancelled() or task.exception() is not None or caller is None:
+            raise
+        caller.uncancel()
+        caller.cancel(*cancelled.args)
+    return task.result()
+
+
+@asynccontextmanager
+async def in_threads(manager: AbstractContextManager[Result]) -> AsyncIterator[Result]:
+    """Enter and leave a blocking context manager in worker threads; leaving cannot be cancelled."""
+    value = await in_thread(manager.__enter__)
+    try:
+        yield value
+    except BaseException:
+        error = sys.exc_info()
+        with CancelScope(shield=True):
+            if not await in_thread(manager.__exit__, *error):
+                raise
+    else:
+        with CancelScope(shield=True):
+            await in_thread(manager.__exit__, None, None, None)
+
+
+@asynccontextmanager
+async def task_group() -> AsyncIterator[TaskGroup]:
+    """A task group whose first error comes out alone, not in an exception group."""
+    try:
+        async with create_task_group() as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from error.__cause__

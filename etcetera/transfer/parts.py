@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from etcetera.errors import StoreError
 from etcetera.stores import PartLimits
 from etcetera.transfer import codec
-from etcetera.transfer.index import TAIL
+from etcetera.transfer.index import MAX_SEGMENT, TAIL
 from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.pack import FRAME_MIN
+from etcetera.transfer.paths import MAX_PATH
 from etcetera.transfer.scan import Scan
-from etcetera.transfer.tar import BLOCK, END
+from etcetera.transfer.tar import END
 
 PARTS_MEMORY = 160 * MiB
 """Bytes of parts that are held at once, where parts are small enough for three of them."""
 
 _JSON_ESCAPE = 6
 """Bytes that one byte of a path takes in JSON at most (``\\u0000``)."""
-_ROW = 256
-"""Bytes of an index row at most, apart from the path: numbers, SHA-256, and its frame's."""
+_ROW = 160
+"""Bytes of an index row at most, of an entry (apart from the path), a frame or a partition."""
+_SEGMENT_ROW = 1024
+"""Bytes that a segment adds to its own line and to the root at most, apart from two paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,15 @@ class Part:
 def archive_bound(scan: Scan) -> int:
     """Bytes that the archive of *scan* has at most: all of it stored, paths at their longest."""
     entries = scan.entries_count
-    # A header, the padding, and three blocks more where a pax header is needed.
-    tar = scan.total.bytes + 2 * BLOCK * entries + 3 * BLOCK * scan.large_paths
-    tar += 2 * scan.path_bytes
-    index = _JSON_ESCAPE * 3 * scan.path_bytes + _ROW * (entries + 1)
-    frames = len(scan.partitions) + entries // 2 + 2 * tar // FRAME_MIN + 16
-    index += _ROW * (frames if frames < 2 * entries + 16 else 2 * tar // FRAME_MIN + entries + 16)
-    whole = tar + index + len(END) + 16 * BLOCK
-    return codec.stored_size(whole) + codec.STORED_OVERHEAD * 2 * frames + TAIL
+    # A frame that is cut early has a reason of its own, each at most once for an entry or for the
+    # least size of a frame.
+    frames = 2 * entries + scan.tar_size // FRAME_MIN + 2
+    segments = (frames + entries) // MAX_SEGMENT + 2
+    index = _ROW * (entries + frames) + _JSON_ESCAPE * scan.path_bytes
+    index += segments * (_SEGMENT_ROW + 2 * _JSON_ESCAPE * MAX_PATH) + _ROW * len(scan.partitions)
+    index += _JSON_ESCAPE * sum(len(name.encode()) for name in scan.partitions)
+    tar = scan.tar_size + index + _SEGMENT_ROW + len(END)
+    return codec.stored_size(tar) + codec.STORED_OVERHEAD * (frames + segments) + TAIL
 
 
 def plan(bound: int, limits: PartLimits, options: TransferOptions) -> PartPlan:

@@ -13,16 +13,14 @@ from anyio import (
     Event,
     Semaphore,
     create_memory_object_stream,
-    create_task_group,
     from_thread,
-    to_thread,
 )
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.errors import CorruptArchive
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.extract import Extractor
-from etcetera.transfer.flow import processors
+from etcetera.transfer.flow import in_thread, processors, task_group
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.unpack import (
     FrameJob,
@@ -66,19 +64,19 @@ async def pull(
         NoSpace: The disk is full, or the index says that it would be.
         RemoteChanged: The object was replaced meanwhile.
     """
-    extractor = await to_thread.run_sync(Extractor, tree)
+    extractor = await in_thread(Extractor, tree)
     try:
         if index is None:
             tally = await _pull_stream(archive, extractor, options, report)
         else:
-            await to_thread.run_sync(extractor.check_space, index.footer.bytes)
+            await in_thread(extractor.check_space, index.footer.bytes)
             tally = await _pull_frames(index, extractor, options, report)
-        digest = await to_thread.run_sync(tally.digest)
+        digest = await in_thread(tally.digest)
         if index is not None:
             claimed = (index.footer.digest, index.footer.files, index.footer.bytes)
             if claimed != (digest, tally.total.files, tally.total.bytes):
                 raise CorruptArchive("archive is corrupt: its index does not fit it (the digest)")
-        await to_thread.run_sync(extractor.finish)
+        await in_thread(extractor.finish)
     finally:
         extractor.close()
     return Pulled(
@@ -96,7 +94,7 @@ async def _pull_frames(
     threads = CapacityLimiter(options.threads or processors())
     # No buffer: a range waits in memory only while it is fetched or unpacked.
     send, receive = create_memory_object_stream[_Range](0)
-    async with create_task_group() as tasks:
+    async with task_group() as tasks:
         for _ in range(options.workers):
             tasks.start_soon(
                 _unpack_ranges, receive.clone(), index.archive, extractor, threads, report
@@ -115,8 +113,8 @@ async def _plan_ranges(
     layout = Layout(extractor)
     crc32 = 0
     async for segment in index.segments():
-        jobs = await to_thread.run_sync(layout.jobs, segment)
-        await to_thread.run_sync(tally.add_segment, segment)
+        jobs = await in_thread(layout.jobs, segment)
+        await in_thread(tally.add_segment, segment)
         crc32 = segment_crc(segment, crc32)
         for held in _batches(jobs, range_size):
             last = held[-1].place
@@ -147,7 +145,7 @@ async def _unpack_ranges(
     async with receive:
         async for one in receive:
             data = await archive.read(one.start, one.stop)
-            size = await to_thread.run_sync(
+            size = await in_thread(
                 unpack_frames, data, one.start, one.jobs, extractor, limiter=threads
             )
             report(size, len(data))
@@ -157,11 +155,15 @@ async def _pull_stream(
     archive: Archive, extractor: Extractor, options: TransferOptions, report: Report
 ) -> Tally:
     send, receive = create_memory_object_stream[bytes](0)
-    async with create_task_group() as tasks:
+    async with task_group() as tasks:
         tasks.start_soon(_fetch_in_order, archive, options, send, report)
         async with receive:
-            return await to_thread.run_sync(
-                unpack_stream, _from_loop(receive), extractor, limiter=CapacityLimiter(1)
+            return await in_thread(
+                unpack_stream,
+                _from_loop(receive),
+                extractor,
+                limiter=CapacityLimiter(1),
+                on_cancel=tasks.cancel_scope.cancel,
             )
 
 
@@ -181,7 +183,7 @@ async def _fetch_in_order(
     slots = Semaphore(options.workers)
     turn = Event()
     turn.set()
-    async with send, create_task_group() as tasks:
+    async with send, task_group() as tasks:
         for start in range(0, archive.info.size, options.part_size):
             await slots.acquire()
             stop = min(start + options.part_size, archive.info.size)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from anyio import CancelScope, create_memory_object_stream, create_task_group, to_thread
+from anyio import CancelScope, CapacityLimiter, create_memory_object_stream
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.errors import AlreadyExists
 from etcetera.stores import ObjectInfo, Store, Upload
 from etcetera.transfer import codec
-from etcetera.transfer.flow import ordered, processors
+from etcetera.transfer.flow import in_thread, ordered, processors, task_group
 from etcetera.transfer.index import IndexWriter
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pack import Group, LargeFile, Slice, group, open_root
@@ -55,9 +55,9 @@ async def prepare(root: Path, store: Store, key: str, options: TransferOptions) 
     async def look() -> None:
         existing.append(await store.head(key))
 
-    async with create_task_group() as tasks:
+    async with task_group() as tasks:
         tasks.start_soon(look)
-        scanned = await to_thread.run_sync(scan, root)
+        scanned = await in_thread(scan, root)
     bound = archive_bound(scanned)
     return Prepared(
         scan=scanned, plan=plan(bound, store.limits, options), existing=existing[0]
@@ -107,7 +107,7 @@ async def _send_parts(
     # No buffer: a part waits in memory only while it is cut or sent.
     send, receive = create_memory_object_stream[Part](0)
 
-    async with create_task_group() as tasks:
+    async with task_group() as tasks:
         for _ in range(workers):
             tasks.start_soon(_put_parts, receive.clone(), upload, report)
         receive.close()
@@ -140,6 +140,8 @@ class Packing:
 
     def __init__(self, scanned: Scan, part_size: int, options: TransferOptions) -> None:
         self._index = IndexWriter()
+        # A thread of its own, so that packing never queues behind a service's other work.
+        self._limiter = CapacityLimiter(1)
         self._parts: Generator[Part] = _pack_parts(scanned, self._index, part_size, options)
 
     @property
@@ -149,11 +151,11 @@ class Packing:
 
     async def next_part(self) -> Part | None:
         """Pack up to the end of one part; ``None`` after the last."""
-        return await to_thread.run_sync(partial(next, self._parts, None))
+        return await in_thread(partial(next, self._parts, None), limiter=self._limiter)
 
     async def close(self) -> None:
         """Stop the threads and close the files."""
-        await to_thread.run_sync(self._parts.close)
+        await in_thread(self._parts.close, limiter=self._limiter)
 
 
 def _pack_parts(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from etcetera.errors import InvalidDataset, os_errors
 from etcetera.transfer.paths import INDEX_NAME, link_problem, path_problem, rank
-from etcetera.transfer.tar import Entry
+from etcetera.transfer.tar import Entry, header_size, padded
 
 _MAX_TIME = 8**11 - 1
 _SHOWN = 5
@@ -78,8 +78,8 @@ class Scan:
         self.entries_count = 0
         self.path_bytes = 0
         """UTF-8 bytes of all paths and link targets together."""
-        self.large_paths = 0
-        """Entries whose path or target needs a pax header."""
+        self.tar_size = 0
+        """Bytes that all members take in the tar stream."""
         self.total = Totals()
         self.partitions: dict[str, Totals] = {}
         self.fingerprint = ""
@@ -158,12 +158,10 @@ def scan(root: Path) -> Scan:
             directory.types.append(code)
             directory.sizes.append(size)
             directory.mtimes.append(mtime)
-            encoded_length = len(path.encode())
             result.entries_count += 1
-            result.path_bytes += encoded_length + 2 * len(target)
-            result.large_paths += encoded_length > 99 or len(target) > 99 or encoded_length > len(
-                path
-            )
+            result.path_bytes += len(path.encode()) + len(target.encode())
+            kept = Entry(path, "l" if target else "f", size, 0, 0, target)
+            result.tar_size += header_size(kept) + padded(size)
             if code == _DIRECTORY:
                 directory.below[index] = below = _Directory(f"{path}/")
                 pending.append(below)
