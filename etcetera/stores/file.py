@@ -21,6 +21,7 @@ import anyio
 import anyio.to_thread
 from aiofiles import os as async_os
 
+from etcetera.atomic import rename_new
 from etcetera.config import RepositorySettings
 from etcetera.errors import (
     AlreadyExists,
@@ -36,7 +37,6 @@ from etcetera.errors import (
 )
 from etcetera.stores import ObjectInfo, PartLimits
 from etcetera.stores.common import check_key, check_part, check_parts, check_range
-from etcetera.stores.rename import rename_exclusive
 
 ABORT_SECONDS = 10.0
 """How long leaving an upload may hold up a cancellation."""
@@ -311,7 +311,21 @@ def _publish_exclusively(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        rename_exclusive(source, target)
+    else:
+        return
+    # Without hard links renaming may not be exclusive either, so a guard keeps others out.
+    guard = target.with_name(f".{target.name}.guard")
+    try:
+        descriptor = os.open(guard, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise StoreError(
+            f"{target} is being published by somebody else; if not, remove {guard}"
+        ) from error
+    try:
+        rename_new(source, target)
+    finally:
+        os.close(descriptor)
+        guard.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

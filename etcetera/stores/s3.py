@@ -11,7 +11,14 @@ import anyio
 import anyio.to_thread
 
 from etcetera.config import RepositorySettings, redact_url
-from etcetera.errors import ConfigError, NetworkError, RemoteChanged, StoreError, TruncatedArchive
+from etcetera.errors import (
+    ConfigError,
+    EtceteraError,
+    NetworkError,
+    RemoteChanged,
+    StoreError,
+    TruncatedArchive,
+)
 from etcetera.stores import ObjectInfo, PartLimits
 from etcetera.stores.common import check_key, check_range
 from etcetera.stores.s3_client import STALL_SECONDS, Connection, delays, uninterrupted
@@ -95,6 +102,8 @@ class S3Object:
                     begin += len(piece)
                 if exact and (begin > stop or await content.readany()):
                     raise StoreError(f"{self.info.key}: the server sent more than asked for")
+        except EtceteraError:
+            raise
         except Exception as error:
             meaning = translate(error, self.connection.place)
             if meaning is None:

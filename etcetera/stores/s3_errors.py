@@ -97,14 +97,17 @@ def translate(
     """Say what *error* means; ``None`` if it does not come from talking to a server.
 
     Args:
-        error: Raised by botocore, aiohttp or a timeout.
+        error: Raised by botocore, aiohttp or a timeout; one of ours stays what it is.
         place: What the message speaks of.
         expected: Error codes and statuses to be raised as :class:`Refused`.
         public: Whether the request asked to make an object public.
     """
     import aiohttp
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
+    if isinstance(error, EtceteraError):
+        return error
     if isinstance(error, exceptions.ClientError):
         return _translate_answer(error.response, place, expected, public)
     if isinstance(error, exceptions.NoCredentialsError):
@@ -122,9 +125,11 @@ def translate(
             f"{place.url}: no credentials can be had ({place.show(error)}); log in again, for "
             "instance with: aws sso login"
         )
-    if isinstance(error, (exceptions.HTTPClientError, aiohttp.ClientError, OSError)):
+    if isinstance(
+        error, (exceptions.HTTPClientError, aiohttp.ClientError, ConnectionError, TimeoutError)
+    ):
         return NetworkError(f"{_describe_failure(error, place)}; check the network and try again")
-    if isinstance(error, exceptions.ResponseParserError):
+    if isinstance(error, ResponseParserError):
         return NetworkError(f"{place.endpoint} does not answer like an S3 server; is it one?")
     if isinstance(error, exceptions.BotoCoreError):
         return ConfigError(f"{place.url}: {place.show(error)}; check the settings")
@@ -142,6 +147,9 @@ def no_credentials(place: Place) -> NoCredentials:
 def _describe_failure(error: Exception, place: Place) -> str:
     from botocore import exceptions
 
+    # Not botocore's own text: it holds the whole URL of the request.
+    inner = error.kwargs.get("error") if isinstance(error, exceptions.BotoCoreError) else error
+    reason = place.show(inner or type(error).__name__)
     if isinstance(error, (exceptions.ReadTimeoutError, TimeoutError)):
         return f"{place.endpoint} does not answer in time"
     if isinstance(error, exceptions.ConnectTimeoutError):
@@ -149,12 +157,10 @@ def _describe_failure(error: Exception, place: Place) -> str:
     if isinstance(error, exceptions.ProxyConnectionError):
         return f"the proxy for {place.endpoint} cannot be reached"
     if isinstance(error, exceptions.SSLError):
-        reason = place.show(error.kwargs.get("error", ""))
         return f"{place.endpoint} cannot be trusted: {reason}"
     if isinstance(error, exceptions.EndpointConnectionError):
-        reason = place.show(error.kwargs.get("error", ""))
         return f"{place.endpoint} cannot be reached: {reason}"
-    return f"the connection to {place.endpoint} broke off"
+    return f"the connection to {place.endpoint} broke off: {reason}"
 
 
 def _translate_answer(

@@ -1,0 +1,1 @@
+"""Tests of etcetera; they mirror the package."""

@@ -1,0 +1,136 @@
+"""The stores under test, and the servers behind them."""
+
+import http.client
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import pytest
+
+from etcetera.config import RepositorySettings
+from etcetera.stores import Store
+from etcetera.stores.memory import memory_store
+from etcetera.stores.s3 import S3Store
+from tests.servers import S3Server, moto_server, rclone_server
+
+RCLONE_BUCKET = "bucket"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One kind of store, with an empty repository."""
+
+    name: str
+    settings: RepositorySettings
+    missing: RepositorySettings
+    """A repository whose bucket or directory does not exist."""
+    part_size: int
+    """The smallest the server takes."""
+    exclusive: bool
+    """Whether of several simultaneous create-only uploads exactly one wins."""
+    count_uploads: Callable[[Store], Awaitable[int]]
+    """How many uploads are open in the repository."""
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """Run moto for all tests."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory whose directories rclone serves as buckets."""
+    directory = tmp_path_factory.mktemp("rclone")
+    (directory / RCLONE_BUCKET).mkdir()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def rclone(rclone_directory: Path) -> Iterator[S3Server]:
+    """Run rclone for all tests."""
+    with rclone_server(rclone_directory) as server:
+        yield server
+
+
+def s3_settings(server: S3Server, bucket: str, **more: Any) -> RepositorySettings:
+    """Return settings of an empty repository in a bucket of *server*."""
+    values = {
+        "url": f"s3://{bucket}/{secrets.token_hex(8)}/über fix",
+        "endpoint_url": server.endpoint,
+        "aws_access_key_id": server.key,
+        "aws_secret_access_key": server.secret,
+        "region": "us-east-1",
+    }
+    return RepositorySettings(**(values | more))
+
+
+def make_moto_bucket(server: S3Server) -> str:
+    """Create a bucket with a name of its own."""
+    bucket = f"bucket-{secrets.token_hex(8)}"
+    connection = http.client.HTTPConnection(urlsplit(server.endpoint).netloc, timeout=30)
+    connection.request("PUT", f"/{bucket}")
+    assert connection.getresponse().status == 200
+    connection.close()
+    return bucket
+
+
+@pytest.fixture
+def moto_settings(moto: S3Server) -> RepositorySettings:
+    """Return settings of an empty bucket on moto."""
+    return s3_settings(moto, make_moto_bucket(moto))
+
+
+@pytest.fixture
+def rclone_settings(rclone: S3Server) -> RepositorySettings:
+    """Return settings of an empty repository on rclone."""
+    return s3_settings(rclone, RCLONE_BUCKET)
+
+
+async def count_s3_uploads(store: Store) -> int:
+    """Ask an S3 server how many uploads are open."""
+    opened = cast(S3Store, store)
+    answer = await opened.connection.call("list_multipart_uploads")
+    return sum(upload["Key"].startswith(opened.prefix) for upload in answer.get("Uploads", ()))
+
+
+@pytest.fixture(params=["memory", "file", "moto", "rclone"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Give the test each kind of store in turn."""
+    name = request.param
+    if name == "memory":
+        settings = RepositorySettings(url=f"memory://{secrets.token_hex(8)}")
+        missing = RepositorySettings(url=f"memory://{secrets.token_hex(8)}")
+        memory_store(missing.url).exists = False
+
+        async def count_memory_uploads(store: Store) -> int:
+            return len(memory_store(store.url).uploads)
+
+        count = count_memory_uploads
+    elif name == "file":
+        directory = tmp_path / "reposi tory"
+        directory.mkdir()
+        settings = RepositorySettings(url=f"file://{tmp_path}/reposi%20tory")
+        missing = RepositorySettings(url=f"file://{tmp_path}/missing")
+
+        async def count_file_uploads(store: Store) -> int:
+            return sum(entry.name.startswith(".") for entry in directory.iterdir())
+
+        count = count_file_uploads
+    else:
+        settings = request.getfixturevalue(f"{name}_settings")
+        missing = s3_settings(request.getfixturevalue(name), "no-such-bucket")
+        count = count_s3_uploads
+    return Backend(
+        name=name,
+        settings=settings,
+        missing=missing,
+        part_size=5 << 20 if name == "moto" else 1 << 16,
+        # rclone ignores If-None-Match, so there the look before publishing has to do.
+        exclusive=name != "rclone",
+        count_uploads=count,
+    )
