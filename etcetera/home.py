@@ -96,7 +96,7 @@ class Home:
         for name in self.names():
             with os_errors(f"reading {self.path / name}"):
                 try:
-                    entries.append(self._entry(name))
+                    entries.append(self.entry(name))
                 except FileNotFoundError:  # purged meanwhile
                     continue
         return entries
@@ -287,7 +287,12 @@ class Home:
         if not force and self.find(name) is not None:
             raise taken(name)
 
-    def _entry(self, name: str) -> LocalEntry:
+    def entry(self, name: str) -> LocalEntry:
+        """Describe one dataset, without looking at its files.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
         path = self.path / name
         status, broken = path.lstat(), False
         kind: Literal["pulled", "registered", "created"] = "created"

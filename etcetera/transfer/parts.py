@@ -8,7 +8,7 @@ from etcetera.stores import PartLimits
 from etcetera.transfer import codec
 from etcetera.transfer.index import MAX_SEGMENT, TAIL
 from etcetera.transfer.options import MiB, TransferOptions
-from etcetera.transfer.pack import FRAME_MIN
+from etcetera.transfer.pack import FRAME_MAX
 from etcetera.transfer.paths import MAX_PATH
 from etcetera.transfer.scan import Scan
 from etcetera.transfer.tar import END
@@ -57,9 +57,8 @@ class Part:
 def archive_bound(scan: Scan) -> int:
     """Bytes that the archive of *scan* has at most: all of it stored, paths at their longest."""
     entries = scan.entries_count
-    # A frame that is cut early has a reason of its own, each at most once for an entry or for the
-    # least size of a frame.
-    frames = 2 * entries + scan.tar_size // FRAME_MIN + 2
+    # Every entry is in one frame, but for those that are longer than a frame.
+    frames = entries + scan.tar_size // FRAME_MAX + 1
     segments = (frames + entries) // MAX_SEGMENT + 2
     index = _ROW * (entries + frames) + _JSON_ESCAPE * scan.path_bytes
     index += segments * (_SEGMENT_ROW + 2 * _JSON_ESCAPE * MAX_PATH) + _ROW * len(scan.partitions)

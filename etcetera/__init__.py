@@ -1,0 +1,80 @@
+"""Share datasets through a bucket.
+
+    >>> import etcetera as etc
+    >>> flower = etc.dataset("flower", auto_install=True)
+    >>> flower.keys()
+    {'test', 'train'}
+
+Every function has an async twin: ``await etc.adataset(...)``. What a name needs is imported when
+it is first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from etcetera.dataset import Dataset
+
+if TYPE_CHECKING:
+    from etcetera.api import acreate, adataset, ainfo, als, apull, apurge, apush, aregister
+    from etcetera.blocking import create, dataset, info, ls, pull, purge, push, register
+    from etcetera.config import Config
+    from etcetera.errors import EtceteraError
+    from etcetera.progress import Progress
+    from etcetera.results import DatasetInfo, PartitionInfo, PullResult, PushResult
+else:
+    # The import above has bound the module of that name; the function is meant, see __getattr__.
+    del dataset
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "Dataset",
+    "DatasetInfo",
+    "EtceteraError",
+    "PartitionInfo",
+    "Progress",
+    "PullResult",
+    "PushResult",
+    "acreate",
+    "adataset",
+    "ainfo",
+    "als",
+    "apull",
+    "apurge",
+    "apush",
+    "aregister",
+    "create",
+    "dataset",
+    "info",
+    "ls",
+    "pull",
+    "purge",
+    "push",
+    "register",
+]
+
+_MODULES = {
+    **dict.fromkeys(
+        ("acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"), "api"
+    ),
+    **dict.fromkeys(
+        ("create", "dataset", "info", "ls", "pull", "purge", "push", "register"), "blocking"
+    ),
+    "Config": "config",
+    "EtceteraError": "errors",
+    "Progress": "progress",
+    **dict.fromkeys(("DatasetInfo", "PartitionInfo", "PullResult", "PushResult"), "results"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'etcetera' has no attribute {name!r}")
+    value = getattr(import_module(f"etcetera.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,550 @@
+"""What etcetera can do, asynchronously."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from os import PathLike, fspath
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+from etcetera.config import Config
+from etcetera.dataset import Dataset, check_name
+from etcetera.errors import (
+    AlreadyExists,
+    ArchiveError,
+    DatasetNotFound,
+    EtceteraError,
+    InvalidDataset,
+)
+from etcetera.home import Home
+from etcetera.progress import Phase, Progress, ProgressCallback
+from etcetera.receipts import Receipt
+from etcetera.repository import Repository, open_repository, split_name
+from etcetera.results import DatasetInfo, Listing, PartitionInfo, PullResult, PushResult
+from etcetera.singleflight import share
+from etcetera.transfer.archive import Archive, Index
+from etcetera.transfer.flow import in_thread, in_threads
+from etcetera.transfer.options import MiB
+from etcetera.transfer.pull import pull as pull_archive
+from etcetera.transfer.push import prepare
+from etcetera.transfer.push import push as push_archive
+from etcetera.transfer.scan import Totals, scan
+
+_MAX_META = 16 * MiB
+"""Bytes of a ``meta.json`` that is read out of an archive."""
+
+
+async def adataset(
+    name: str,
+    auto_pull: bool = False,
+    auto_install: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> Dataset:
+    """Open a local dataset.
+
+    Args:
+        name: Of the dataset; ``lab:NAME`` to pull it from the repository *lab*.
+        auto_pull: Pull it if it is not there. Callers that ask for the same missing dataset share
+            one download.
+        auto_install: The same.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+        repository: Where to pull from, by default the one at the top of the configuration.
+        progress: Told how the download goes on.
+
+    Raises:
+        DatasetNotFound: It is not there, and neither is it to be pulled nor can it be.
+        InvalidDataset: What is there is no dataset.
+    """
+    repository, name = split_name(name, repository)
+    config = config or await in_thread(Config.load)
+    home = Home(config.home)
+    if await in_thread(home.find, name) is None:
+        if not (auto_pull or auto_install):
+            raise DatasetNotFound(
+                f"There is no local dataset {name}: pull it (etc pull {name}), "
+                "or ask for it with auto_pull=True"
+            )
+        await share(
+            (str(home.path), config.repository(repository), name),
+            partial(_pull_missing, name, repository, config, progress),
+        )
+    return await in_thread(Dataset, home.path / name, name)
+
+
+async def als(
+    remote: bool = False, config: Config | None = None, *, repository: str | None = None
+) -> list[str]:
+    """List the names of the local datasets, or of those in a repository, sorted.
+
+    Raises:
+        RepositoryNotFound: The bucket or directory does not exist.
+    """
+    config = config or await in_thread(Config.load)
+    if not (remote or repository):
+        return await in_thread(Home(config.home).names)
+    async with open_repository(config, repository) as remotes:
+        return list(await remotes.list())
+
+
+async def alisting(
+    remote: bool = False, config: Config | None = None, *, repository: str | None = None
+) -> list[Listing]:
+    """List datasets with size, date and kind; looks at every file of the local ones."""
+    config = config or await in_thread(Config.load)
+    if not (remote or repository):
+        return await in_thread(_local_listing, Home(config.home))
+    async with open_repository(config, repository) as remotes:
+        return [
+            Listing(
+                name=name,
+                kind="remote",
+                bytes=info.size,
+                modified=info.modified,
+                location=remotes.url(name),
+            )
+            for name, info in (await remotes.list()).items()
+        ]
+
+
+async def aregister(
+    dirname: str | PathLike[str],
+    name: str | None = None,
+    force: bool = False,
+    config: Config | None = None,
+) -> Dataset:
+    """Make a directory a local dataset, by a link to it.
+
+    Args:
+        dirname: The directory, laid out as a dataset.
+        name: By default the directory's own.
+        force: Replace a local dataset that has this name.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+
+    Raises:
+        InvalidDataset: The directory is no dataset.
+        AlreadyExists: The name is taken and *force* is false.
+    """
+    config = config or await in_thread(Config.load)
+    home = Home(config.home)
+    directory = Path(fspath(dirname)).expanduser()
+    name = check_name(name if name is not None else (await in_thread(directory.resolve)).name)
+    async with home.lock(name):
+        await in_thread(home.register, directory, name, force)
+    return await in_thread(Dataset, home.path / name, name)
+
+
+async def acreate(
+    name: str,
+    partitions: Iterable[str] = ("train", "test"),
+    force: bool = False,
+    config: Config | None = None,
+) -> Dataset:
+    """Create an empty local dataset.
+
+    Args:
+        name: Of the dataset.
+        partitions: Names of the directories below ``data``.
+        force: Replace a local dataset that has this name.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+
+    Raises:
+        AlreadyExists: The name is taken and *force* is false.
+        InvalidName: The dataset or a partition cannot be called so.
+    """
+    check_name(name)
+    config = config or await in_thread(Config.load)
+    home = Home(config.home)
+    async with home.lock(name):
+        await in_thread(home.create, name, partitions, force)
+    return await in_thread(Dataset, home.path / name, name)
+
+
+async def apurge(name: str, config: Config | None = None, *, force: bool = False) -> None:
+    """Delete a local dataset; a registered one only loses its link.
+
+    Args:
+        name: Of the dataset.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+        force: Delete even data that was never pushed or pulled, or has changed since.
+
+    Raises:
+        DatasetNotFound: There is none of that name.
+        NotAllowed: It is in no repository, and *force* is false.
+    """
+    check_name(name)
+    config = config or await in_thread(Config.load)
+    home = Home(config.home)
+    async with home.lock(name):
+        await in_thread(home.purge, name, force)
+
+
+async def apush(
+    name: str,
+    force: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    dry_run: bool = False,
+    progress: ProgressCallback | None = None,
+) -> PushResult:
+    """Publish a local dataset: pack, compress and upload it, all at once.
+
+    The name in the repository is absent, the old archive or the new one, whole, at any time.
+
+    Args:
+        name: Of the dataset; ``lab:NAME`` to push it to the repository *lab*.
+        force: Replace an archive that has this name.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+        repository: Where to, by default the one at the top of the configuration.
+        dry_run: Check everything and say what would be sent; send nothing.
+        progress: Told how it goes on.
+
+    Raises:
+        DatasetNotFound: There is no such local dataset.
+        InvalidDataset: It cannot be packed.
+        AlreadyExists: The repository has this name and *force* is false.
+        SourceChanged: A file changed while it was packed.
+    """
+    began = perf_counter()
+    repository, name = split_name(name, repository)
+    config = config or await in_thread(Config.load)
+    home = Home(config.home)
+    if await in_thread(home.find, name) is None:
+        raise DatasetNotFound(f"There is no local dataset {name}; etc ls shows what there is")
+    dataset = await in_thread(Dataset, home.path / name, name)
+    async with open_repository(config, repository) as remotes:
+        store, key = remotes.store, remotes.key(name)
+        meter = _Meter("push", name, progress)
+        meter.tell("scan")
+        prepared = await prepare(dataset.root, store, key, config.transfer)
+        scanned, plan = prepared.scan, prepared.plan
+        if prepared.existing and not force:
+            raise AlreadyExists(
+                f"{remotes.url(name)} exists already; push it with --force to replace it, "
+                "or give the dataset another name"
+            )
+        result = partial(
+            PushResult,
+            name=name,
+            url=remotes.url(name),
+            files=scanned.total.files,
+            bytes=scanned.total.bytes,
+            part_size=plan.part_size,
+            memory=plan.memory,
+            replaces=prepared.existing is not None,
+            public=remotes.settings.public,
+        )
+        if dry_run:
+            return result(archive_bytes=plan.bound, dry_run=True)
+        meter.total = scanned.tar_size
+        pushed = await push_archive(
+            prepared, store, key, config.transfer, overwrite=force, report=meter.add
+        )
+        receipt = Receipt(
+            operation="push",
+            name=name,
+            repository=remotes.settings.url,
+            etag=pushed.info.etag,
+            digest=pushed.digest,
+            files=scanned.total.files,
+            bytes=scanned.total.bytes,
+            fingerprint=scanned.fingerprint,
+            inode=(await in_thread(dataset.root.stat)).st_ino,
+        )
+        await in_thread(home.write_receipt, receipt)
+        meter.finish()
+        return result(
+            archive_bytes=pushed.info.size,
+            digest=pushed.digest,
+            etag=pushed.info.etag,
+            seconds=perf_counter() - began,
+        )
+
+
+async def apull(
+    name: str,
+    force: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    dry_run: bool = False,
+    progress: ProgressCallback | None = None,
+) -> PullResult:
+    """Install a dataset from a repository: fetch, inflate, check and write it, all at once.
+
+    The local name is absent, the old dataset or the new one, whole, at any time.
+
+    Args:
+        name: Of the dataset; ``lab:NAME`` to pull it from the repository *lab*.
+        force: Replace a local dataset that has this name.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+        repository: Where from, by default the one at the top of the configuration.
+        dry_run: Say what would be fetched; fetch no more than the index.
+        progress: Told how it goes on.
+
+    Raises:
+        DatasetNotFound: The repository has no such dataset.
+        AlreadyExists: There is a local one of this name and *force* is false.
+        ArchiveError: The archive is damaged, or is none.
+        NoSpace: It does not fit on the disk.
+    """
+    repository, name = split_name(name, repository)
+    config = config or await in_thread(Config.load)
+    home = Home(config.home)
+    config.repository(repository)  # a wrong configuration is told before anything is locked
+    if dry_run:
+        return await _pull(home, name, config, repository, force, progress, dry_run=True)
+    async with home.lock(name):
+        return await _pull(home, name, config, repository, force, progress)
+
+
+async def ainfo(
+    name: str,
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+) -> DatasetInfo:
+    """Tell what a dataset holds.
+
+    Args:
+        name: Of the dataset; ``lab:NAME`` for the one in the repository *lab*.
+        remote: Describe the archive in the repository, reading no more than its index.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+        repository: Which one, by default the one at the top of the configuration.
+
+    Raises:
+        DatasetNotFound: There is none of that name.
+        ArchiveError: The archive's index is damaged.
+    """
+    repository, name = split_name(name, repository)
+    config = config or await in_thread(Config.load)
+    if not (remote or repository):
+        return await in_thread(_local_info, Home(config.home), name)
+    async with open_repository(config, repository) as remotes:
+        async with remotes.open(name) as (archive, index):
+            with _naming(remotes.url(name)):
+                return await _remote_info(name, remotes, archive, index)
+
+
+async def _pull_missing(
+    name: str, repository: str | None, config: Config, progress: ProgressCallback | None
+) -> None:
+    home = Home(config.home)
+    async with home.lock(name):
+        # Another process may have been faster.
+        if await in_thread(home.find, name) is None:
+            await _pull(home, name, config, repository, False, progress)
+
+
+async def _pull(
+    home: Home,
+    name: str,
+    config: Config,
+    repository: str | None,
+    force: bool,
+    progress: ProgressCallback | None,
+    *,
+    dry_run: bool = False,
+) -> PullResult:
+    """Pull while the name is locked."""
+    began = perf_counter()
+    existing = await in_thread(home.find, name)
+    if existing is not None and not force:
+        raise AlreadyExists(
+            f"There is a local dataset {name} already; pull it with --force to replace it"
+        )
+    async with open_repository(config, repository) as remotes:
+        url = remotes.url(name)
+        with _naming(url):
+            async with remotes.open(name) as (archive, index):
+                result = partial(
+                    PullResult,
+                    name=name,
+                    url=url,
+                    path=home.path / name,
+                    archive_bytes=archive.info.size,
+                    etag=archive.info.etag,
+                    replaces=existing is not None,
+                )
+                if dry_run:
+                    footer = index.footer if index else None
+                    return result(
+                        files=footer.files if footer else None,
+                        bytes=footer.bytes if footer else None,
+                        digest=footer.digest if footer else None,
+                        dry_run=True,
+                    )
+                meter = _Meter("pull", name, progress)
+                meter.total = index.root.data_size if index else None
+                meter.tell("transfer")
+                async with in_threads(home.stage(name)) as tree:
+                    pulled = await pull_archive(archive, index, tree, config.transfer, meter.add)
+                    await in_thread(_validate, tree, url)
+                    meter.tell("install")
+                    receipt = Receipt(
+                        operation="pull",
+                        name=name,
+                        repository=remotes.settings.url,
+                        etag=archive.info.etag,
+                        digest=pulled.digest,
+                        files=pulled.files,
+                        bytes=pulled.bytes,
+                        fingerprint=pulled.fingerprint,
+                        inode=(await in_thread(tree.stat)).st_ino,
+                    )
+                    kept = await in_thread(home.install, tree, name, receipt, force)
+    meter.finish()
+    return result(
+        files=pulled.files,
+        bytes=pulled.bytes,
+        digest=pulled.digest,
+        kept=kept,
+        seconds=perf_counter() - began,
+    )
+
+
+def _validate(tree: Path, url: str) -> None:
+    try:
+        Dataset.validate(tree)
+    except InvalidDataset as error:
+        raise InvalidDataset(str(error).replace(f"Directory {tree}", url)) from error
+
+
+@contextmanager
+def _naming(url: str) -> Iterator[None]:
+    """Say in the errors of an archive which one it is."""
+    try:
+        yield
+    except ArchiveError as error:
+        raise type(error)(f"{url}: {error}") from error
+
+
+class _Meter:
+    """Adds up what a transfer has done, and tells."""
+
+    def __init__(
+        self, operation: Literal["push", "pull"], name: str, callback: ProgressCallback | None
+    ) -> None:
+        self.total: int | None = None
+        self._operation: Literal["push", "pull"] = operation
+        self._name = name
+        self._callback = callback
+        self._done = 0
+        self._transferred = 0
+
+    def add(self, size: int, transferred: int) -> None:
+        """Count one part or range."""
+        self._done += size
+        self._transferred += transferred
+        self.tell("transfer")
+
+    def finish(self) -> None:
+        """Tell that everything is done."""
+        self._done = self.total if self.total is not None else self._done
+        self.tell("done")
+
+    def tell(self, phase: Phase) -> None:
+        """Call back."""
+        if self._callback is not None:
+            self._callback(
+                Progress(
+                    operation=self._operation,
+                    name=self._name,
+                    phase=phase,
+                    done=self._done,
+                    total=self.total,
+                    transferred=self._transferred,
+                )
+            )
+
+
+def _local_info(home: Home, name: str) -> DatasetInfo:
+    if home.find(name) is None:
+        raise DatasetNotFound(f"There is no local dataset {name}; etc ls shows what there is")
+    dataset = Dataset(home.path / name, name)
+    scanned = scan(dataset.root)
+    entry = home.entry(name)
+    receipt = home.receipt(name)
+    same = receipt is not None and receipt.fingerprint == scanned.fingerprint
+    return DatasetInfo(
+        name=name,
+        kind=entry.kind,
+        location=str(dataset.root),
+        modified=entry.modified,
+        partitions=_partitions(scanned.partitions),
+        files=scanned.total.files,
+        bytes=scanned.total.bytes,
+        digest=receipt.digest if receipt is not None and same else None,
+        repository=receipt.repository if receipt is not None else None,
+        meta=dict(dataset.meta),
+    )
+
+
+async def _remote_info(
+    name: str, remotes: Repository, archive: Archive, index: Index | None
+) -> DatasetInfo:
+    info = archive.info
+    result = partial(
+        DatasetInfo,
+        name=name,
+        kind="remote",
+        location=remotes.url(name),
+        modified=info.modified,
+        archive_bytes=info.size,
+        etag=info.etag,
+        repository=remotes.settings.url,
+    )
+    if index is None:
+        return result(partitions=None, files=None, bytes=None, digest=None)
+    content = await index.read_file("meta.json", _MAX_META)
+    return result(
+        partitions=_partitions(index.root.partitions),
+        files=index.footer.files,
+        bytes=index.footer.bytes,
+        digest=index.footer.digest,
+        meta=await in_thread(_parse_meta, content) if content is not None else {},
+    )
+
+
+def _parse_meta(content: bytes) -> dict[str, Any]:
+    try:
+        meta = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDataset("the dataset's meta.json is no JSON") from error
+    if not isinstance(meta, dict):
+        raise InvalidDataset("the dataset's meta.json holds something else than an object")
+    return meta
+
+
+def _partitions(totals: dict[str, Totals]) -> dict[str, PartitionInfo]:
+    return {
+        name: PartitionInfo(total.files, total.bytes) for name, total in sorted(totals.items())
+    }
+
+
+def _local_listing(home: Home) -> list[Listing]:
+    return [
+        Listing(
+            name=entry.name,
+            kind=entry.kind,
+            bytes=None if entry.broken else _size(entry.path),
+            modified=entry.modified,
+            location=str(entry.path),
+            broken=entry.broken,
+        )
+        for entry in home.entries()
+    ]
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a dataset's files, ``None`` if it is none or cannot be read."""
+    try:
+        return scan(path).total.bytes
+    except EtceteraError:
+        return None

@@ -1,0 +1,134 @@
+"""The same calls, for code that does not await.
+
+Each runs on an event loop of its own, in a thread of its own, for as long as the call lasts: so
+they work in plain scripts and in notebooks, where a loop is running already. Ctrl-C cancels the
+call, waits until it has cleaned up, and raises KeyboardInterrupt. The twins in
+:mod:`etcetera.api` say what each does and raises.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from os import PathLike
+from typing import ParamSpec, TypeVar
+
+from anyio.from_thread import start_blocking_portal
+
+from etcetera import api
+from etcetera.config import Config
+from etcetera.dataset import Dataset
+from etcetera.progress import ProgressCallback
+from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def run_blocking(
+    function: Callable[Parameters, Awaitable[Result]],
+    *args: Parameters.args,
+    **kwargs: Parameters.kwargs,
+) -> Result:
+    """Call an async function and wait for what it returns."""
+    with start_blocking_portal(name="etcetera") as portal:
+        return portal.call(partial(function, *args, **kwargs))
+
+
+def dataset(
+    name: str,
+    auto_pull: bool = False,
+    auto_install: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> Dataset:
+    """Open a local dataset, pulling it first if asked to; see :func:`etcetera.api.adataset`."""
+    return run_blocking(
+        api.adataset,
+        name,
+        auto_pull,
+        auto_install,
+        config,
+        repository=repository,
+        progress=progress,
+    )
+
+
+def ls(
+    remote: bool = False, config: Config | None = None, *, repository: str | None = None
+) -> list[str]:
+    """List the names of datasets; see :func:`etcetera.api.als`."""
+    return run_blocking(api.als, remote, config, repository=repository)
+
+
+def listing(
+    remote: bool = False, config: Config | None = None, *, repository: str | None = None
+) -> list[Listing]:
+    """List datasets with size, date and kind; see :func:`etcetera.api.alisting`."""
+    return run_blocking(api.alisting, remote, config, repository=repository)
+
+
+def register(
+    dirname: str | PathLike[str],
+    name: str | None = None,
+    force: bool = False,
+    config: Config | None = None,
+) -> Dataset:
+    """Make a directory a local dataset, by a link; see :func:`etcetera.api.aregister`."""
+    return run_blocking(api.aregister, dirname, name, force, config)
+
+
+def create(
+    name: str,
+    partitions: Iterable[str] = ("train", "test"),
+    force: bool = False,
+    config: Config | None = None,
+) -> Dataset:
+    """Create an empty local dataset; see :func:`etcetera.api.acreate`."""
+    return run_blocking(api.acreate, name, partitions, force, config)
+
+
+def push(
+    name: str,
+    force: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    dry_run: bool = False,
+    progress: ProgressCallback | None = None,
+) -> PushResult:
+    """Publish a local dataset; see :func:`etcetera.api.apush`."""
+    return run_blocking(
+        api.apush, name, force, config, repository=repository, dry_run=dry_run, progress=progress
+    )
+
+
+def pull(
+    name: str,
+    force: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    dry_run: bool = False,
+    progress: ProgressCallback | None = None,
+) -> PullResult:
+    """Install a dataset from a repository; see :func:`etcetera.api.apull`."""
+    return run_blocking(
+        api.apull, name, force, config, repository=repository, dry_run=dry_run, progress=progress
+    )
+
+
+def purge(name: str, config: Config | None = None, *, force: bool = False) -> None:
+    """Delete a local dataset; see :func:`etcetera.api.apurge`."""
+    return run_blocking(api.apurge, name, config, force=force)
+
+
+def info(
+    name: str,
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+) -> DatasetInfo:
+    """Tell what a dataset holds; see :func:`etcetera.api.ainfo`."""
+    return run_blocking(api.ainfo, name, remote, config, repository=repository)
