@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from etcetera.errors import os_errors
+from etcetera.errors import EtceteraError, os_errors
 
 _POLL_SECONDS = 0.1
 # A file system without locks: NFS mounted "nolock", some in user space.
@@ -56,21 +56,31 @@ class _Attempts:
 
     def acquire(self) -> bool:
         """Try once; false if somebody else holds the lock."""
-        with self._mutex, os_errors(f"locking {self._path}"):
-            if self._closed:
-                return False
-            try:
-                self._lock.acquire(blocking=False)
-            except TimeoutError:
-                return False
-            except OSError as error:
-                if error.errno not in _UNSUPPORTED:
-                    raise
-                logging.getLogger("etcetera").debug("Going on without a lock: %s", error)
-            return True
+        with self._mutex:
+            acquired = self._try()
+        # Closed meanwhile, by a task that did not wait for this.
+        if self._closed:
+            self.close()
+            return False
+        return acquired
 
     def close(self) -> None:
-        """Let go of the lock, now or as soon as a thread has it."""
-        with self._mutex:
-            self._closed = True
-            self._lock.release()
+        """Let go of the lock, now or as soon as the thread that is trying has it."""
+        self._closed = True
+        if self._mutex.acquire(blocking=False):
+            try:
+                self._lock.release()
+            finally:
+                self._mutex.release()
+
+    def _try(self) -> bool:
+        try:
+            with os_errors(f"locking {self._path}"):
+                self._lock.acquire(blocking=False)
+        except TimeoutError:
+            return False
+        except EtceteraError as error:
+            if getattr(error.__cause__, "errno", None) not in _UNSUPPORTED:
+                raise
+            logging.getLogger("etcetera").debug("Going on without a lock: %s", error)
+        return True
