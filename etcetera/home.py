@@ -11,7 +11,7 @@ import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,12 +94,34 @@ class Home:
         """
         entries = []
         for name in self.names():
-            with os_errors(f"reading {self.path / name}"):
-                try:
-                    entries.append(self.entry(name))
-                except FileNotFoundError:  # purged meanwhile
-                    continue
+            with suppress(DatasetNotFound):  # purged meanwhile
+                entries.append(self.entry(name))
         return entries
+
+    def entry(self, name: str) -> LocalEntry:
+        """Describe one dataset, without looking at its files.
+
+        Raises:
+            DatasetNotFound: There is none of that name.
+            NotAllowed: The home cannot be read.
+        """
+        path = self.path / check_name(name)
+        with os_errors(f"reading {path}"):
+            try:
+                status = path.lstat()
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise _not_found(name) from error
+        broken = False
+        kind: Literal["pulled", "registered", "created"] = "created"
+        if stat.S_ISLNK(status.st_mode):
+            kind, path = "registered", Path(os.path.realpath(path))
+            with suppress(OSError):  # gone, or out of reach
+                status = path.stat()
+            broken = not stat.S_ISDIR(status.st_mode)
+        elif (receipt := self._receipts.read(name, status.st_ino)) and receipt.operation == "pull":
+            kind = "pulled"
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        return LocalEntry(name=name, kind=kind, path=path, modified=modified, broken=broken)
 
     def find(self, name: str) -> Path | None:
         """Return where *name* is, ``None`` if there is nothing; a broken link is something.
@@ -286,27 +308,6 @@ class Home:
         """Fail early where the answer is known; only renaming settles it."""
         if not force and self.find(name) is not None:
             raise taken(name)
-
-    def entry(self, name: str) -> LocalEntry:
-        """Describe one dataset, without looking at its files.
-
-        Raises:
-            FileNotFoundError: There is none.
-        """
-        path = self.path / name
-        status, broken = path.lstat(), False
-        kind: Literal["pulled", "registered", "created"] = "created"
-        if stat.S_ISLNK(status.st_mode):
-            kind, path = "registered", Path(os.path.realpath(path))
-            try:
-                target = path.stat()
-            except OSError:  # gone, or out of reach
-                target = status
-            broken, status = not stat.S_ISDIR(target.st_mode), target
-        elif (receipt := self._receipts.read(name, status.st_ino)) and receipt.operation == "pull":
-            kind = "pulled"
-        modified = datetime.fromtimestamp(status.st_mtime, UTC)
-        return LocalEntry(name=name, kind=kind, path=path, modified=modified, broken=broken)
 
 
 def _is_name(name: str) -> bool:

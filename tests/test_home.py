@@ -194,6 +194,9 @@ def test_entries(home: Home, source: Path) -> None:
     assert entries["registered"].path == source
     assert entries["registered"].modified.timestamp() == pytest.approx(source.stat().st_mtime)
     assert entries["broken"].path == source / "gone"
+    assert home.entry("pulled") == entries["pulled"]
+    with pytest.raises(DatasetNotFound):
+        home.entry("missing")
 
 
 def test_home_is_a_file(home: Home) -> None:
