@@ -21,8 +21,20 @@ READY_SECONDS = 60.0
 """How long a server may take to start."""
 
 _MOTO = """
-import sys, time
+import sys, threading
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
+
+def one_at_a_time(method, lock):
+    def locked(*arguments, **options):
+        with lock:
+            return method(*arguments, **options)
+    return locked
+
+# moto looks whether a key is taken and takes it in two steps, with others in between.
+lock = threading.RLock()
+for name in ("put_object", "_key_response_post", "head_object"):
+    setattr(S3Response, name, one_at_a_time(getattr(S3Response, name), lock))
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)

@@ -1,8 +1,17 @@
-"""What every store checks in the same way."""
+"""What the stores have in common."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+import anyio
 
 from etcetera.errors import InvalidName, StoreError
+
+GRACE_SECONDS = 10.0
+"""How long what must not be torn may hold up a cancellation."""
+
+_T = TypeVar("_T")
 
 
 def check_key(key: str) -> str:
@@ -57,3 +66,26 @@ def check_parts(sizes: Mapping[int, int], part_size: int) -> int:
     if short:
         raise StoreError(f"cannot complete the upload: part {short[0]} is shorter than {part_size}")
     return sum(sizes.values())
+
+
+async def uninterrupted(request: Coroutine[Any, Any, _T]) -> _T:
+    """Let *request* end even if the caller is cancelled meanwhile, for at most GRACE_SECONDS.
+
+    Tearing it would leave open what it did. It runs as a task of its own, because shielding alone
+    does not stop a plain ``Task.cancel``. What it returns is lost when the caller is cancelled, so
+    it should keep elsewhere whatever has to be cleaned up.
+    """
+    task = asyncio.create_task(request)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task], timeout=GRACE_SECONDS)
+        raise
+    finally:
+        if not task.done():
+            task.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task], timeout=GRACE_SECONDS)
+        if task.done() and not task.cancelled():
+            task.exception()  # else asyncio complains that nobody looked

@@ -10,7 +10,7 @@ import secrets
 import shlex
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,10 +36,8 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.stores import ObjectInfo, PartLimits
-from etcetera.stores.common import check_key, check_part, check_parts, check_range
+from etcetera.stores.common import check_key, check_part, check_parts, check_range, uninterrupted
 
-ABORT_SECONDS = 10.0
-"""How long leaving an upload may hold up a cancellation."""
 FILE_MODE = 0o644
 """Less the umask; a file repository is there to be shared."""
 THREADS = 16
@@ -115,12 +113,17 @@ class FileUpload:
     part_size: int
     overwrite: bool
     path: Path
-    descriptor: int
+    descriptor: int = -1
     id: str = field(init=False)
     sizes: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.id = str(self.path)
+
+    def begin(self) -> None:
+        """Make the hidden file."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.descriptor = os.open(self.path, flags, FILE_MODE)
 
     async def put_part(self, number: int, data: bytes, crc32: int) -> None:  # noqa: ARG002
         """Write one part to its place; see :class:`etcetera.stores.Upload`."""
@@ -154,8 +157,9 @@ class FileUpload:
 
     def remove(self) -> None:
         """Close the file and remove its hidden name, if it still has it."""
-        os.close(self.descriptor)
-        self.path.unlink(missing_ok=True)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.path.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -168,9 +172,11 @@ class FileStore:
     limits: PartLimits = _LIMITS
 
     async def run(self, function: Callable[..., _T], *arguments: object, key: str = "") -> _T:
-        """Run a blocking call in a worker thread and translate its errors."""
+        """Run a blocking call in a worker thread, to its end, and translate its errors."""
         with self._errors(key):
-            return await anyio.to_thread.run_sync(function, *arguments, limiter=self.limiter)
+            return await uninterrupted(
+                anyio.to_thread.run_sync(function, *arguments, limiter=self.limiter)
+            )
 
     async def list(self) -> AsyncIterator[ObjectInfo]:
         """Yield all objects; see :class:`etcetera.stores.Store`."""
@@ -191,24 +197,21 @@ class FileStore:
     @asynccontextmanager
     async def open(self, key: str) -> AsyncIterator[FileObject | None]:
         """Pin one object; see :class:`etcetera.stores.Store`."""
-        descriptor = await self.run(self._open, check_key(key), key=key)
-        if descriptor is None:
-            yield None
-            return
-        try:
-            status = os.fstat(descriptor)
-            regular = stat.S_ISREG(status.st_mode)
-            yield FileObject(self, _describe(key, status), descriptor) if regular else None
-        finally:
-            os.close(descriptor)
+        with ExitStack() as closing:
+            yield await self.run(self._open, check_key(key), closing, key=key)
 
-    def _open(self, key: str) -> int | None:
+    def _open(self, key: str, closing: ExitStack) -> FileObject | None:
         try:
             # O_NONBLOCK: a named pipe must not hold the thread for ever.
-            return os.open(self.directory / key, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(self.directory / key, flags)
         except FileNotFoundError:
             self.directory.stat()
             return None
+        closing.callback(os.close, descriptor)
+        status = os.fstat(descriptor)
+        regular = stat.S_ISREG(status.st_mode)
+        return FileObject(self, _describe(key, status), descriptor) if regular else None
 
     async def put(self, key: str, data: bytes, *, overwrite: bool) -> ObjectInfo:
         """Store one object; see :class:`etcetera.stores.Store`."""
@@ -227,10 +230,9 @@ class FileStore:
         check_key(key)
         # The key is cut so that the hidden name is never too long where the key is not.
         path = self.directory / f".{key[:40]}.{secrets.token_hex(8)}.part"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = await self.run(os.open, path, flags, FILE_MODE, key=key)
-        upload = FileUpload(self, key, part_size, overwrite, path, descriptor)
+        upload = FileUpload(self, key, part_size, overwrite, path)
         try:
+            await self.run(upload.begin, key=key)
             yield upload
         except BaseException as error:
             try:

@@ -20,8 +20,8 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.stores import ObjectInfo, PartLimits
-from etcetera.stores.common import check_key, check_range
-from etcetera.stores.s3_client import STALL_SECONDS, Connection, delays, uninterrupted
+from etcetera.stores.common import check_key, check_range, uninterrupted
+from etcetera.stores.s3_client import STALL_SECONDS, Connection, delays
 from etcetera.stores.s3_errors import Place, Refused, translate
 from etcetera.stores.s3_publish import Publication, describe, look, plain_etag
 from etcetera.stores.s3_upload import S3Upload, content_md5, object_arguments

@@ -11,11 +11,11 @@ import json
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -23,6 +23,7 @@ import anyio.to_thread
 
 from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError, NetworkError
+from etcetera.stores.common import GRACE_SECONDS, uninterrupted
 from etcetera.stores.s3_errors import Place, no_credentials, translate
 
 CONNECT_SECONDS = 10.0
@@ -30,8 +31,6 @@ STALL_SECONDS = 60.0
 """How long a server may be silent, and how long 256 KiB of a body may take to leave."""
 REQUEST_SECONDS = 120.0
 """How long any request may take that sends no body."""
-GRACE_SECONDS = 10.0
-"""How long a request that must not be torn may hold up a cancellation."""
 ATTEMPTS = 8
 FIRST_ATTEMPTS = 3
 """Until a server has answered at all: it may well be the wrong one."""
@@ -40,7 +39,6 @@ LONGEST_DELAY_SECONDS = 20.0
 CONNECTIONS = 264
 """The pool is opened on demand and is never what limits: at most 256 workers, and some more."""
 
-_T = TypeVar("_T")
 _logger = logging.getLogger("etcetera")
 
 
@@ -49,28 +47,6 @@ def delays(attempts: int) -> Iterator[float]:
     for attempt in range(attempts - 1):
         longest = min(FIRST_DELAY_SECONDS * 2**attempt, LONGEST_DELAY_SECONDS)
         yield random.uniform(longest / 2, longest)  # noqa: S311 - no secret
-
-
-async def uninterrupted(request: Coroutine[Any, Any, _T]) -> _T:
-    """Let *request* end even if the caller is cancelled meanwhile, for a bounded time.
-
-    Tearing it would leave open whether the server did what it was asked. A task of its own,
-    because shielding alone does not stop a plain ``Task.cancel``.
-    """
-    task = asyncio.create_task(request)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task], timeout=GRACE_SECONDS)
-        raise
-    finally:
-        if not task.done():
-            task.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([task], timeout=GRACE_SECONDS)
-        if task.done() and not task.cancelled():
-            task.exception()  # else asyncio complains that nobody looked
 
 
 class _Body(BytesIO):
@@ -179,10 +155,13 @@ class Connection:
     async def _get_client(self) -> Any:
         async with self._making:
             if self._client is None:
-                self._client, self._anonymous = await anyio.to_thread.run_sync(
-                    _make_client, self._settings, self.place
-                )
+                await uninterrupted(self._make_client())
         return self._client
+
+    async def _make_client(self) -> None:
+        self._client, self._anonymous = await anyio.to_thread.run_sync(
+            _make_client, self._settings, self.place
+        )
 
 
 def _make_client(settings: RepositorySettings, place: Place) -> tuple[Any, bool]:

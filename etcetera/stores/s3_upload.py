@@ -14,8 +14,8 @@ import anyio.to_thread
 
 from etcetera.errors import EtceteraError, StoreError
 from etcetera.stores import ObjectInfo, PartLimits
-from etcetera.stores.common import check_part, check_parts
-from etcetera.stores.s3_client import GRACE_SECONDS, Connection, uninterrupted
+from etcetera.stores.common import GRACE_SECONDS, check_part, check_parts, uninterrupted
+from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import Refused
 from etcetera.stores.s3_publish import NONCE, Publication
 

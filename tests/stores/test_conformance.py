@@ -271,11 +271,11 @@ async def test_abort(store: Store, backend: Backend, overwrite: bool) -> None:
     """Leaving without complete, or by an error, leaves the old object and no upload."""
     if overwrite:
         await store.put("a.tgz", b"old", overwrite=False)
-    options = {"part_size": backend.part_size, "overwrite": overwrite}
-    async with store.upload("a.tgz", **options) as upload:
+    size = backend.part_size
+    async with store.upload("a.tgz", part_size=size, overwrite=overwrite) as upload:
         await upload.put_part(1, b"new", zlib.crc32(b"new"))
     with pytest.raises(ZeroDivisionError):
-        async with store.upload("a.tgz", **options) as upload:
+        async with store.upload("a.tgz", part_size=size, overwrite=overwrite) as upload:
             await upload.put_part(1, b"new", zlib.crc32(b"new"))
             raise ZeroDivisionError
     assert await backend.count_uploads(store) == 0
