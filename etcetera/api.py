@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -61,7 +61,7 @@ async def adataset(
         InvalidDataset: What is there is no dataset.
     """
     repository, name = split_name(name, repository)
-    config = config or await in_thread(Config.load)
+    config = await _loaded(config)
     home = Home(config.home)
     if await in_thread(home.find, name) is None:
         if not (auto_pull or auto_install):
@@ -84,7 +84,7 @@ async def als(
     Raises:
         RepositoryNotFound: The bucket or directory does not exist.
     """
-    config = config or await in_thread(Config.load)
+    config = await _loaded(config)
     if not (remote or repository):
         return await in_thread(Home(config.home).names)
     async with open_repository(config, repository) as remotes:
@@ -95,7 +95,7 @@ async def alisting(
     remote: bool = False, config: Config | None = None, *, repository: str | None = None
 ) -> list[Listing]:
     """List datasets with size, date and kind; looks at every file of the local ones."""
-    config = config or await in_thread(Config.load)
+    config = await _loaded(config)
     if not (remote or repository):
         return await in_thread(_local_listing, Home(config.home))
     async with open_repository(config, repository) as remotes:
@@ -129,10 +129,10 @@ async def aregister(
         InvalidDataset: The directory is no dataset.
         AlreadyExists: The name is taken and *force* is false.
     """
-    config = config or await in_thread(Config.load)
+    config = await _loaded(config)
     home = Home(config.home)
-    directory = Path(fspath(dirname)).expanduser()
-    name = check_name(name if name is not None else (await in_thread(directory.resolve)).name)
+    directory = await in_thread(_resolve, dirname)
+    name = check_name(directory.name if name is None else name)
     async with home.lock(name):
         await in_thread(home.register, directory, name, force)
     return await in_thread(Dataset, home.path / name, name)
@@ -157,7 +157,7 @@ async def acreate(
         InvalidName: The dataset or a partition cannot be called so.
     """
     check_name(name)
-    config = config or await in_thread(Config.load)
+    config = await _loaded(config)
     home = Home(config.home)
     async with home.lock(name):
         await in_thread(home.create, name, partitions, force)
@@ -177,7 +177,7 @@ async def apurge(name: str, config: Config | None = None, *, force: bool = False
         NotAllowed: It is in no repository, and *force* is false.
     """
     check_name(name)
-    config = config or await in_thread(Config.load)
+    config = await _loaded(config)
     home = Home(config.home)
     async with home.lock(name):
         await in_thread(home.purge, name, force)
@@ -212,7 +212,7 @@ async def apush(
     """
     began = perf_counter()
     repository, name = split_name(name, repository)
-    config = config or await in_thread(Config.load)
+    config = await _loaded(config)
     home = Home(config.home)
     if await in_thread(home.find, name) is None:
         raise DatasetNotFound(f"There is no local dataset {name}; etc ls shows what there is")
@@ -294,7 +294,7 @@ async def apull(
         NoSpace: It does not fit on the disk.
     """
     repository, name = split_name(name, repository)
-    config = config or await in_thread(Config.load)
+    config = await _loaded(config)
     home = Home(config.home)
     config.repository(repository)  # a wrong configuration is told before anything is locked
     if dry_run:
@@ -323,13 +323,17 @@ async def ainfo(
         ArchiveError: The archive's index is damaged.
     """
     repository, name = split_name(name, repository)
-    config = config or await in_thread(Config.load)
+    config = await _loaded(config)
     if not (remote or repository):
         return await in_thread(_local_info, Home(config.home), name)
     async with open_repository(config, repository) as remotes:
-        async with remotes.open(name) as (archive, index):
-            with _naming(remotes.url(name)):
+        with _naming(remotes.url(name)):
+            async with remotes.open(name) as (archive, index):
                 return await _remote_info(name, remotes, archive, index)
+
+
+async def _loaded(config: Config | None) -> Config:
+    return config if config is not None else await in_thread(Config.load)
 
 
 async def _pull_missing(
@@ -407,6 +411,10 @@ async def _pull(
         kept=kept,
         seconds=perf_counter() - began,
     )
+
+
+def _resolve(path: str | PathLike[str]) -> Path:
+    return Path(path).expanduser().resolve()
 
 
 def _validate(tree: Path, url: str) -> None:
@@ -523,9 +531,7 @@ def _parse_meta(content: bytes) -> dict[str, Any]:
 
 
 def _partitions(totals: dict[str, Totals]) -> dict[str, PartitionInfo]:
-    return {
-        name: PartitionInfo(total.files, total.bytes) for name, total in sorted(totals.items())
-    }
+    return {name: PartitionInfo(total.files, total.bytes) for name, total in sorted(totals.items())}
 
 
 def _local_listing(home: Home) -> list[Listing]:

@@ -123,7 +123,7 @@ class Index:
             or gzip_header != codec.GZIP_HEADER
             or not self.archive.tail.endswith(codec.FINAL_BLOCK + trailer)
         ):
-            raise CorruptArchive("archive is corrupt: wrong checksum, length or header of the whole")
+            raise CorruptArchive("archive is corrupt: wrong checksum, length or header")
 
     async def find(self, path: str) -> tuple[MemberPlace, list[SegmentPlace]] | None:
         """Look one path up; ``None`` if it is not there.

@@ -8,7 +8,7 @@ Source: RFC 1951 (deflate), RFC 1952 (gzip).
 
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from etcetera.errors import CorruptArchive
 from etcetera.transfer.options import KiB
@@ -19,7 +19,7 @@ try:
     CODEC = "isal"
     _LEVELS = {1: 1, 2: 2, 3: 3}
 except ImportError:  # No wheel for this machine.
-    import zlib as _zlib
+    import zlib as _zlib  # type: ignore[no-redef]  # the same interface
 
     CODEC = "zlib"
     _LEVELS = {1: 1, 2: 3, 3: 6}
@@ -45,7 +45,24 @@ _WORTH = 0.95
 crc32: Callable[..., int] = _zlib.crc32
 compressobj: Callable[..., Any] = _zlib.compressobj
 decompressobj: Callable[..., Any] = _zlib.decompressobj
-CodecError: type[Exception] = _zlib.error
+CodecError: Any = _zlib.error
+
+
+class Frame(NamedTuple):
+    """One frame, compressed."""
+
+    data: bytes
+    size: int
+    """Tar bytes, before compression."""
+    crc32: int
+    """Of the tar bytes."""
+    compressed_crc32: int
+
+
+def make_frame(data: Buffer, level: int) -> Frame:
+    """Compress and sum up *data*."""
+    compressed = deflate(data, level)
+    return Frame(compressed, len(data), crc32(data), crc32(compressed))
 
 
 def stored_size(size: int) -> int:

@@ -9,9 +9,11 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn, Self
 
 from etcetera.errors import CorruptArchive, NoSpace, UnsafeArchive, os_errors
 from etcetera.transfer.codec import Buffer
@@ -103,7 +105,7 @@ class Writer:
         self._path = ""
         self._descriptor = root
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -152,7 +154,7 @@ class Writer:
         try:
             return os.open(name, _CREATE, entry.mode, dir_fd=self._descriptor)
         except OSError as error:
-            raise self._refusal(entry.path, error) from error
+            _refuse(entry.path, error)
 
     def copy(self, entry: Entry) -> tuple[Entry, str]:
         """Create a file equal to ``entry.target``, a file that exists already.
@@ -185,7 +187,7 @@ class Writer:
             time = entry.mtime * 1_000_000_000
             os.utime(name, ns=(time, time), dir_fd=self._descriptor, follow_symlinks=False)
         except OSError as error:
-            raise self._refusal(entry.path, error) from error
+            _refuse(entry.path, error)
 
     def set_directory_time(self, entry: Entry) -> None:
         """Set the time of a directory that nothing more will be put into."""
@@ -212,22 +214,13 @@ class Writer:
         except OSError as error:
             if descriptor != self._root:
                 os.close(descriptor)
-            raise self._refusal(path, error) from error
+            _refuse(path, error)
         self._path, self._descriptor = path, descriptor
 
     def _leave(self) -> None:
         if self._descriptor != self._root:
             os.close(self._descriptor)
         self._path, self._descriptor = "", self._root
-
-    def _refusal(self, path: str, error: OSError) -> Exception:
-        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-            return UnsafeArchive(f"archive refused: {path!r} is in it twice, or below a file")
-        try:
-            with os_errors(f"writing {path}"):
-                raise error
-        except Exception as translated:
-            return translated
 
 
 class LargeTarget:
@@ -311,11 +304,16 @@ def wrong_content(entry: Entry) -> CorruptArchive:
     return CorruptArchive(f"archive is corrupt: the content of {entry.path!r} has another SHA-256")
 
 
+def _refuse(path: str, error: OSError) -> NoReturn:
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        raise UnsafeArchive(f"archive refused: {path!r} is in it twice, or below a file") from error
+    with os_errors(f"writing {path}"):
+        raise error
+
+
 def _make_directory(name: str, descriptor: int) -> int:
-    try:
+    with suppress(FileExistsError):  # Another thread was faster.
         os.mkdir(name, 0o755, dir_fd=descriptor)
-    except FileExistsError:
-        pass  # Another thread was faster.
     return os.open(name, _DIRECTORY, dir_fd=descriptor)
 
 

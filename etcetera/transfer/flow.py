@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import TypeVar, TypeVarTuple
 
 from anyio import CancelScope, CapacityLimiter, create_task_group, to_thread
 from anyio.abc import TaskGroup
@@ -49,8 +49,8 @@ def ordered(
 
 
 async def in_thread(
-    function: Callable[[Unpack[Arguments]], Result],
-    *args: Unpack[Arguments],
+    function: Callable[[*Arguments], Result],
+    *args: *Arguments,
     limiter: CapacityLimiter | None = None,
     on_cancel: Callable[[], object] | None = None,
 ) -> Result:

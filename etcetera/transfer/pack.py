@@ -11,10 +11,10 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from etcetera.errors import SourceChanged, os_errors
-from etcetera.transfer import codec
+from etcetera.transfer.codec import Frame, make_frame
+from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.options import KiB, MiB
 from etcetera.transfer.tar import BLOCK, Entry, header, header_size, padded
 
@@ -24,32 +24,6 @@ FRAME_MIN = 128 * KiB
 """No border is chosen before this, except between partitions and around slices."""
 FRAME_MAX = MiB
 """Tar bytes at most; a longer member is cut into slices of this length."""
-
-
-class Frame(NamedTuple):
-    """One frame, compressed."""
-
-    data: bytes
-    size: int
-    """Tar bytes, before compression."""
-    crc32: int
-    """Of the tar bytes."""
-    compressed_crc32: int
-
-
-class PackedMember(NamedTuple):
-    """What the index says of a member once its content has been read."""
-
-    entry: Entry
-    header_size: int
-    sha256: str
-    """Hexadecimal; empty for what is no file."""
-
-
-def make_frame(data: codec.Buffer, level: int) -> Frame:
-    """Compress and sum up *data*."""
-    compressed = codec.deflate(data, level)
-    return Frame(compressed, len(data), codec.crc32(data), codec.crc32(compressed))
 
 
 class Group:

@@ -13,7 +13,7 @@ from etcetera.errors import AlreadyExists
 from etcetera.stores import ObjectInfo, Store, Upload
 from etcetera.transfer import codec
 from etcetera.transfer.flow import in_thread, ordered, processors, task_group
-from etcetera.transfer.index import IndexWriter
+from etcetera.transfer.index_writer import IndexWriter
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pack import Group, LargeFile, Slice, group, open_root
 from etcetera.transfer.parts import Part, PartPlan, archive_bound, cut, plan
@@ -59,9 +59,7 @@ async def prepare(root: Path, store: Store, key: str, options: TransferOptions) 
         tasks.start_soon(look)
         scanned = await in_thread(scan, root)
     bound = archive_bound(scanned)
-    return Prepared(
-        scan=scanned, plan=plan(bound, store.limits, options), existing=existing[0]
-    )
+    return Prepared(scan=scanned, plan=plan(bound, store.limits, options), existing=existing[0])
 
 
 async def push(
@@ -126,9 +124,7 @@ async def _read_parts(packing: "Packing", first: Part, send: ObjectSendStream[Pa
             part = following
 
 
-async def _put_parts(
-    receive: ObjectReceiveStream[Part], upload: Upload, report: Report
-) -> None:
+async def _put_parts(receive: ObjectReceiveStream[Part], upload: Upload, report: Report) -> None:
     async with receive:
         async for part in receive:
             await upload.put_part(part.number, part.data, part.crc32)

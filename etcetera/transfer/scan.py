@@ -126,55 +126,35 @@ def scan(root: Path) -> Scan:
     pending = [top]
     while pending:
         directory = pending.pop()
-        for entry in _sorted_children(root, directory.path):
-            path = directory.path + entry.name
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError as error:
-                with os_errors(f"reading {entry.path}"):
-                    raise error
-            target, problem = "", path_problem(path)
-            kind, size = stat.S_IFMT(status.st_mode), 0
-            if kind == stat.S_IFREG:
-                size = status.st_size
-                code = _EXECUTABLE if status.st_mode & 0o100 else _FILE
-                if not is_root and not os.access(entry.path, os.R_OK):
-                    problem = problem or "it cannot be read"
-            elif kind == stat.S_IFDIR:
-                code = _DIRECTORY
-            elif kind == stat.S_IFLNK:
-                code = _LINK
-                with os_errors(f"reading {entry.path}"):
-                    target = os.readlink(entry.path)  # noqa: PTH115
-                problem = problem or link_problem(path, target)
-            else:
-                code, problem = _FILE, "it is no file, directory or link"
+        for child in _sorted_children(root, directory.path):
+            path = directory.path + child.name
+            code, size, mtime, target, problem = _look(child, path, is_root=is_root)
             if problem:
                 problems.append(f"{path!r}: {problem}")
                 continue
-            mtime = min(max(0, int(status.st_mtime_ns // 1_000_000_000)), _MAX_TIME)
             index = len(directory.names)
-            directory.names.append(entry.name)
+            directory.names.append(child.name)
             directory.types.append(code)
             directory.sizes.append(size)
             directory.mtimes.append(mtime)
             result.entries_count += 1
             result.path_bytes += len(path.encode()) + len(target.encode())
-            kept = Entry(path, "l" if target else "f", size, 0, 0, target)
-            result.tar_size += header_size(kept) + padded(size)
+            # As long as the header of any kind: only path, target and size matter.
+            result.tar_size += header_size(Entry(path, "d", size, 0, 0, target)) + padded(size)
             if code == _DIRECTORY:
                 directory.below[index] = below = _Directory(f"{path}/")
                 pending.append(below)
                 if directory.path == "data/":
-                    result.partitions[entry.name] = Totals()
+                    result.partitions[child.name] = Totals()
                 continue
+            fingerprint.add(path, size, mtime, target)
             if code == _LINK:
                 directory.targets[index] = target
-            else:
-                result.total.add(size)
-                if path.startswith("data/") and (name := path.split("/", 2)[1]) in result.partitions:
-                    result.partitions[name].add(size)
-            fingerprint.add(path, size, mtime, target)
+                continue
+            result.total.add(size)
+            if path.startswith("data/"):
+                partition = path.split("/", 2)[1]
+                result.partitions.setdefault(partition, Totals()).add(size)
     if problems:
         more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise InvalidDataset(
@@ -183,6 +163,35 @@ def scan(root: Path) -> Scan:
         )
     result.fingerprint = fingerprint.value()
     return result
+
+
+def _look(
+    child: "os.DirEntry[str]", path: str, *, is_root: bool
+) -> tuple[int, int, int, str, str | None]:
+    """Type, size, time and target of one entry, and why it cannot be packed."""
+    target, problem = "", path_problem(path)
+    size = 0
+    try:
+        status = child.stat(follow_symlinks=False)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG:
+            size = status.st_size
+            code = _EXECUTABLE if status.st_mode & 0o100 else _FILE
+            if not is_root and not os.access(child.path, os.R_OK):
+                problem = problem or "it cannot be read"
+        elif kind == stat.S_IFDIR:
+            code = _DIRECTORY
+        elif kind == stat.S_IFLNK:
+            code = _LINK
+            target = os.readlink(child.path)  # noqa: PTH115 - a Path would be made for nothing else
+            problem = problem or link_problem(path, target)
+        else:
+            code, problem = _FILE, "it is no file, directory or link"
+    except OSError as error:
+        with os_errors(f"reading {child.path}"):
+            raise error
+    mtime = min(max(0, status.st_mtime_ns // 1_000_000_000), _MAX_TIME)
+    return code, size, mtime, target, problem
 
 
 def fingerprint(root: Path) -> str:

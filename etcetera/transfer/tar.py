@@ -300,16 +300,8 @@ def _check_global(records: dict[str, str], offset: int) -> None:
 def _entry(raw: _Raw, pax: dict[str, str], longs: dict[bytes, str], offset: int) -> Entry:
     name = pax.get("path") or longs.get(b"L") or _text(raw.name, offset)
     link = pax.get("linkpath") or longs.get(b"K") or _text(raw.link, offset)
-    size, mtime = raw.size, raw.mtime
-    if "size" in pax:
-        if not re.fullmatch(r"[0-9]{1,19}", pax["size"], re.ASCII) or int(pax["size"]) >= 1 << 63:
-            raise _corrupt(offset, "size out of range")
-        size = int(pax["size"])
-    if "mtime" in pax:
-        match = re.fullmatch(r"(-?[0-9]{1,18})(\.[0-9]*)?", pax["mtime"], re.ASCII)
-        if match is None:
-            raise _corrupt(offset, "mtime is not a number")
-        mtime = max(0, int(match[1]))
+    size = _pax_size(pax["size"], offset) if "size" in pax else raw.size
+    mtime = _pax_mtime(pax["mtime"], offset) if "mtime" in pax else raw.mtime
     mtime = min(mtime, _OCTAL_SIZE - 1)
     path = normal_path(name, offset)
     mode = raw.mode & 0o755 | 0o600
@@ -335,6 +327,19 @@ def _entry(raw: _Raw, pax: dict[str, str], longs: dict[bytes, str], offset: int)
         return Entry(path, "f", 0, mode, mtime, target)
     check_link(path, link, offset)
     return Entry(path, "l", 0, 0o777, mtime, link)
+
+
+def _pax_size(value: str, offset: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,19}", value, re.ASCII) or int(value) >= 1 << 63:
+        raise _corrupt(offset, "size out of range")
+    return int(value)
+
+
+def _pax_mtime(value: str, offset: int) -> int:
+    match = re.fullmatch(r"(-?[0-9]{1,18})(\.[0-9]*)?", value, re.ASCII)
+    if match is None:
+        raise _corrupt(offset, "mtime is not a number")
+    return max(0, int(match[1]))
 
 
 def _text(data: bytes, offset: int) -> str:

@@ -2,20 +2,15 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from etcetera.errors import CorruptArchive
 from etcetera.transfer import codec
+from etcetera.transfer.digest import DatasetDigest, digest_row
 from etcetera.transfer.extract import Extractor, LargeTarget, Writer, wrong_content
 from etcetera.transfer.gunzip import gunzip
-from etcetera.transfer.index import (
-    DatasetDigest,
-    FramePlace,
-    MemberPlace,
-    Root,
-    Segment,
-    digest_row,
-)
+from etcetera.transfer.index import FramePlace, MemberPlace, Root, Segment
 from etcetera.transfer.options import MiB
 from etcetera.transfer.paths import INDEX_NAME, order_key
 from etcetera.transfer.scan import Fingerprint, Totals
@@ -76,6 +71,13 @@ class Layout:
         if position != len(members):
             raise CorruptArchive("archive is corrupt: its index does not fit it (an entry)")
         return jobs
+
+
+def _misfit(frame: FramePlace) -> CorruptArchive:
+    return CorruptArchive(
+        f"archive is corrupt: the frame at byte {frame.offset} holds neither whole members "
+        "nor a slice of one"
+    )
 
 
 def inflate_checked(data: codec.Buffer, place: FramePlace) -> bytes:
@@ -194,10 +196,7 @@ class Tally:
         """For an index: rows are only collected if its segments overlap."""
         places = [place for place in root.segments if place.entries]
         return cls(
-            ordered=all(
-                order_key(one.last) < order_key(two.first)
-                for one, two in zip(places, places[1:], strict=False)
-            )
+            ordered=all(order_key(one.last) < order_key(two.first) for one, two in pairwise(places))
         )
 
     def add_segment(self, segment: Segment) -> None:

@@ -1,0 +1,218 @@
+"""The archive's table of contents, written."""
+
+import hashlib
+import json
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from etcetera.transfer import codec
+from etcetera.transfer.codec import Frame, make_frame
+from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
+from etcetera.transfer.index import FOOTER, MAX_SEGMENT, SEGMENT_COLUMNS, VERSION, index_entry
+from etcetera.transfer.paths import order_key
+from etcetera.transfer.scan import Totals
+from etcetera.transfer.tar import BLOCK, END, Entry, header, padded
+
+
+class PackedMember(NamedTuple):
+    """What the index says of a member once its content has been read."""
+
+    entry: Entry
+    header_size: int
+    sha256: str
+    """Hexadecimal; empty for what is no file."""
+
+
+class _OpenSegment:
+    """The columns of a segment that is not encoded yet."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.lengths, self.sizes = array("Q"), array("Q")
+        self.crcs, self.compressed_crcs = array("L"), array("L")
+        self.paths: list[str] = []
+        self.kinds: list[str] = []
+        self.entry_sizes, self.mtimes, self.headers = array("Q"), array("Q"), array("L")
+        self.digests: list[str] = []
+        self.targets: list[str] = []
+        self.unknown = 0
+        """Rows whose SHA-256 is still to come."""
+
+    def encode(self) -> bytes:
+        return _line(
+            {
+                "frames": {
+                    "length": self.lengths.tolist(),
+                    "size": self.sizes.tolist(),
+                    "crc32": self.crcs.tolist(),
+                    "compressed_crc32": self.compressed_crcs.tolist(),
+                },
+                "entries": {
+                    "start": self.start,
+                    "path": self.paths,
+                    "kind": "".join(self.kinds),
+                    "size": self.entry_sizes.tolist(),
+                    "mtime": self.mtimes.tolist(),
+                    "header": self.headers.tolist(),
+                    "sha256": self.digests,
+                    "target": self.targets,
+                },
+            }
+        )
+
+
+class IndexWriter:
+    """Collects frames and entries in archive order, then gives the index's own frames."""
+
+    def __init__(self) -> None:
+        self._open = deque([_OpenSegment(0)])
+        self._segments: list[bytes] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in SEGMENT_COLUMNS}
+        self._digest = DatasetDigest()
+        self._partitions: dict[str, Totals] = {}
+        self._total = Totals()
+        self._crc32 = 0
+        self._size = 0
+        self._length = len(codec.GZIP_HEADER)
+        self._position = 0  # where in the tar stream the next member begins
+        self.digest = ""
+        """Of the dataset; known once finished."""
+
+    def add_frame(self, frame: Frame, members: Sequence[PackedMember]) -> None:
+        """Add the next frame and the members that begin in it."""
+        segment = self._open[-1]
+        if len(segment.lengths) >= MAX_SEGMENT or len(segment.paths) >= MAX_SEGMENT:
+            self._open.append(segment := _OpenSegment(self._position))
+            self._encode_known()
+        segment.lengths.append(len(frame.data))
+        segment.sizes.append(frame.size)
+        segment.crcs.append(frame.crc32)
+        segment.compressed_crcs.append(frame.compressed_crc32)
+        self._count(frame)
+        for member in members:
+            self._add_row(segment, member.entry, member.header_size)
+            if member.entry.kind == "f":
+                segment.digests.append(member.sha256)
+            self._digest.add(member.entry.path, digest_row(member.entry, member.sha256))
+
+    def begin_large(self, entry: Entry, header_size: int) -> None:
+        """Add a file whose first slice is the frame just added; its SHA-256 comes later."""
+        segment = self._open[-1]
+        self._add_row(segment, entry, header_size)
+        segment.digests.append("")
+        segment.unknown += 1
+
+    def finish_large(self, member: PackedMember) -> None:
+        """Fill in the SHA-256 of the last file begun."""
+        segment = next(segment for segment in reversed(self._open) if segment.unknown)
+        segment.digests[-1] = member.sha256
+        segment.unknown -= 1
+        self._digest.add(member.entry.path, digest_row(member.entry, member.sha256))
+
+    def finish(self, level: int) -> Iterator[bytes]:
+        """Yield the index's frames, the end of the tar stream and the gzip trailer."""
+        self._open.append(_OpenSegment(self._position))
+        self._encode_known()
+        self.digest = self._digest.value()
+        columns = self._columns
+        data_length, data_size = self._length, self._size
+        header_length = len(codec.store(bytes(BLOCK)))
+        root = _line(
+            {
+                "data": {"length": data_length, "size": data_size},
+                "header": {"length": header_length, "size": BLOCK},
+                "segments": columns,
+                "partitions": {
+                    name: [totals.files, totals.bytes] for name, totals in self._partitions.items()
+                },
+            }
+        )
+        # Blanks at the end of the line put the footer on a block of its own.
+        total = sum(columns["size"]) + len(root)
+        root = root[:-1] + b" " * (-total % BLOCK) + b"\n"
+        size = sum(columns["size"]) + len(root) + FOOTER
+        yield self._count(make_frame(header(index_entry(size)), 0))
+        yield from self._take_segments()
+        root_frame = make_frame(root, level)
+        place = [self._length, len(root_frame.data), len(root)]
+        yield self._count(root_frame)
+        footer = {
+            "etcetera-index": VERSION,
+            "root": place,
+            "sha256": hashlib.sha256(root).hexdigest(),
+            "digest": self.digest,
+            "files": self._total.files,
+            "bytes": self._total.bytes,
+        }
+        line = _line(footer)[:-1].ljust(FOOTER - 1) + b"\n"
+        yield self._count(make_frame(line + END, 0))
+        yield codec.FINAL_BLOCK + codec.TRAILER.pack(self._crc32, self._size & 0xFFFFFFFF)
+
+    def _take_segments(self) -> Iterator[bytes]:
+        columns = self._columns
+        for i, data in enumerate(self._segments):
+            crc, size = columns["crc32"][i], columns["size"][i]
+            yield self._count(Frame(data, size, crc, 0))
+        self._segments.clear()
+
+    def _add_row(self, segment: _OpenSegment, entry: Entry, header_size: int) -> None:
+        segment.paths.append(entry.path)
+        segment.kinds.append(kind_code(entry))
+        segment.entry_sizes.append(entry.size)
+        segment.mtimes.append(entry.mtime)
+        segment.headers.append(header_size)
+        self._position += header_size + padded(entry.size)
+        if entry.kind == "l":
+            segment.targets.append(entry.target)
+        partition = partition_of(entry)
+        if partition and partition not in self._partitions:
+            self._partitions[partition] = Totals()
+        if entry.kind == "f":
+            self._total.add(entry.size)
+            if partition:
+                self._partitions[partition].add(entry.size)
+
+    def _count(self, frame: Frame) -> bytes:
+        self._crc32 = codec.crc32_combine(self._crc32, frame.crc32, frame.size)
+        self._size += frame.size
+        self._length += len(frame.data)
+        return frame.data
+
+    def _encode_known(self) -> None:
+        """Encode every segment but the last, from the front, while all its rows are known."""
+        while len(self._open) > 1 and not self._open[0].unknown:
+            segment = self._open.popleft()
+            if not segment.lengths:
+                continue
+            line = segment.encode()
+            frame = make_frame(line, 1)
+            self._segments.append(frame.data)
+            paths = sorted(segment.paths, key=order_key) or [""]
+            row = {
+                "frames": len(segment.lengths),
+                "entries": len(segment.paths),
+                "data_length": sum(segment.lengths),
+                "data_size": sum(segment.sizes),
+                "length": len(frame.data),
+                "size": len(line),
+                "crc32": frame.crc32,
+                "sha256": hashlib.sha256(line).hexdigest(),
+                "first": paths[0],
+                "last": paths[-1],
+            }
+            for name, value in row.items():
+                self._columns[name].append(value)
+
+
+def partition_of(entry: Entry) -> str:
+    """The partition that *entry* is, or lies in; empty outside ``data``."""
+    components = entry.path.split("/", 2)
+    if components[0] != "data" or len(components) < 2:
+        return ""
+    return components[1]
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
