@@ -34,7 +34,7 @@ PROGRESS_BYTES = 1 << 16
 # S3 User Guide, "Multipart upload limits".
 _LIMITS = PartLimits(min_part=5 << 20, max_part=5 << 30, max_parts=10_000)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-_CHANGED = frozenset[str | int]({"PreconditionFailed", "NoSuchKey", "NoSuchVersion", 412})
+_CHANGED = frozenset[str | int]({"PreconditionFailed", "NoSuchKey", 404, 412})
 _OUT_OF_RANGE = frozenset[str | int]({"InvalidRange", 416})
 
 

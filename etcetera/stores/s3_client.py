@@ -222,6 +222,8 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
     ).__aenter__()
     client.meta.events.register("before-send.s3", _drop_expect)
     place.endpoint = redact_url(client.meta.endpoint_url)
+    if "@" in client.meta.endpoint_url:
+        raise ConfigError(f"the endpoint URL of {place.endpoint} must hold no user or secret")
     if not anonymous and _travels_in_the_clear(client.meta.endpoint_url):
         _logger.warning("%s is not encrypted: everybody on the way can read", place.endpoint)
     return client, anonymous

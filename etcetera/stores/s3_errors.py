@@ -126,7 +126,14 @@ def translate(
             "instance with: aws sso login"
         )
     if isinstance(
-        error, (exceptions.HTTPClientError, aiohttp.ClientError, ConnectionError, TimeoutError)
+        error,
+        (
+            exceptions.ConnectionError,
+            exceptions.HTTPClientError,
+            aiohttp.ClientError,
+            ConnectionError,
+            TimeoutError,
+        ),
     ):
         return NetworkError(f"{_describe_failure(error, place)}; check the network and try again")
     if isinstance(error, ResponseParserError):
@@ -170,12 +177,12 @@ def _translate_answer(
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     message = response.get("Error", {}).get("Message") or ""
     said = place.show(f"{code}: {message}" if message else code)
-    if code in expected or status in expected:
-        return Refused(f"{place.url}: {said}", code, status)
     if code == "NoSuchBucket":
         return RepositoryNotFound(
             f"the bucket {place.bucket} does not exist; create it or correct the URL"
         )
+    if code in expected or status in expected:
+        return Refused(f"{place.url}: {said}", code, status)
     if code in _NO_LISTS or (public and code in _REFUSED_LISTS):
         return NotAllowed(
             f"{place.url} refuses to make an object public ({said}); remove public = true and "

@@ -1,0 +1,219 @@
+"""What is particular to a directory as a repository."""
+
+import errno
+import os
+import stat
+import zlib
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from etcetera.config import RepositorySettings
+from etcetera.errors import (
+    AlreadyExists,
+    ConfigError,
+    EtceteraError,
+    InvalidName,
+    NoSpace,
+    NotAllowed,
+    RemoteChanged,
+    RepositoryNotFound,
+    StoreError,
+    TruncatedArchive,
+)
+from etcetera.stores import Store, open_store
+from etcetera.stores.file import parse_file_url
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return an empty repository."""
+    path = tmp_path / "repository"
+    path.mkdir()
+    return path
+
+
+async def put(directory: Path, data: bytes = b"data", *, overwrite: bool = False) -> None:
+    """Put one object."""
+    async with open_store(RepositorySettings(url=directory.as_uri())) as store:
+        await store.put("a.tgz", data, overwrite=overwrite)
+
+
+def names(directory: Path) -> list[str]:
+    """Return what is in the repository, hidden or not."""
+    return [entry.name for entry in directory.iterdir()]
+
+
+def failing(number: int) -> object:
+    """Return a function that fails as the operating system would."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///data/x", "/data/x"),
+        ("file://localhost/data/x/", "/data/x"),
+        ("file:///a%20b/%C3%BC%23%3F", "/a b/ü#?"),
+        ("file:///", "/"),
+    ],
+)
+def test_url(url: str, path: str) -> None:
+    """A file URL is decoded to the directory it means."""
+    assert parse_file_url(url) == Path(path)
+
+
+@pytest.mark.parametrize(
+    "url", ["file://host/data", "file://data", "file:///a?b", "file:///a#b", "file:///a%00b"]
+)
+def test_wrong_url(url: str) -> None:
+    """A URL of another machine, or one that means something else, is refused."""
+    with pytest.raises(ConfigError):
+        parse_file_url(url)
+
+
+async def test_mode(directory: Path) -> None:
+    """A pushed archive can be read by everybody the umask lets, and nothing else is left."""
+    before = os.umask(0o027)
+    try:
+        await put(directory)
+    finally:
+        os.umask(before)
+    assert names(directory) == ["a.tgz"]
+    assert stat.S_IMODE((directory / "a.tgz").stat().st_mode) == 0o640
+
+
+async def test_what_is_listed(directory: Path) -> None:
+    """Hidden files, unfinished uploads, directories and broken links are no objects."""
+    (directory / "a.tgz").write_bytes(b"a")
+    (directory / ".a.tgz.0123.part").write_bytes(b"stale")
+    (directory / "directory.tgz").mkdir()
+    (directory / "broken.tgz").symlink_to("nowhere")
+    (directory / "linked.tgz").symlink_to("a.tgz")
+    os.mkfifo(directory / "pipe.tgz")
+    async with open_store(RepositorySettings(url=directory.as_uri())) as store:
+        found = {info.key: info.size async for info in store.list()}
+        assert found == {"a.tgz": 1, "linked.tgz": 1}
+        for key in ("directory.tgz", "broken.tgz", "pipe.tgz"):
+            assert await store.head(key) is None
+            async with store.open(key) as remote:
+                assert remote is None
+    assert (directory / ".a.tgz.0123.part").exists()
+
+
+async def test_truncated_while_read(directory: Path) -> None:
+    """A file that is cut while it is read is never taken for whole."""
+    await put(directory, b"some bytes")
+    settings = RepositorySettings(url=directory.as_uri())
+    async with open_store(settings) as store, store.open("a.tgz") as remote:
+        assert remote is not None
+        os.truncate(directory / "a.tgz", 4)
+        with pytest.raises(TruncatedArchive):
+            await remote.read(2, 8)
+        with pytest.raises(EtceteraError):
+            await remote.read(0, 2)
+
+
+async def test_changed_while_read(directory: Path) -> None:
+    """A file that is written to while it is read is noticed."""
+    await put(directory, b"some bytes")
+    settings = RepositorySettings(url=directory.as_uri())
+    async with open_store(settings) as store, store.open("a.tgz") as remote:
+        assert remote is not None
+        (directory / "a.tgz").write_bytes(b"next bytes")
+        with pytest.raises(RemoteChanged):
+            await remote.read(0, 10)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+async def test_no_directory(tmp_path: Path, kind: str) -> None:
+    """A repository that is no directory says how to make one."""
+    path = tmp_path / "repository"
+    if kind == "file":
+        path.write_bytes(b"")
+    async with open_store(RepositorySettings(url=path.as_uri())) as store:
+        for call in (store.head("a"), store.put("a", b"x", overwrite=True), store.delete("a")):
+            with pytest.raises(RepositoryNotFound, match="mkdir -p"):
+                await call
+
+
+ERRORS = [
+    (errno.ENOSPC, NoSpace),
+    (errno.EDQUOT, NoSpace),
+    (errno.EACCES, NotAllowed),
+    (errno.EROFS, NotAllowed),
+    (errno.EIO, StoreError),
+]
+
+
+@pytest.mark.parametrize(("number", "kind"), ERRORS)
+@pytest.mark.parametrize("call", ["open", "pwrite", "fsync"])
+async def test_system_errors(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[EtceteraError],
+    call: str,
+) -> None:
+    """Whatever the system refuses becomes our error, the old object stays and nothing is left."""
+    await put(directory, b"old")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, failing(number))
+        with pytest.raises(kind) as caught:
+            await put(directory, b"new", overwrite=True)
+    assert str(directory) in str(caught.value)
+    assert names(directory) == ["a.tgz"]
+    assert (directory / "a.tgz").read_bytes() == b"old"
+
+
+async def test_long_names(directory: Path) -> None:
+    """The longest name the file system takes can be pushed; a longer one is an error."""
+    async with open_store(RepositorySettings(url=directory.as_uri())) as store:
+        await store.put("数" * 85, b"x", overwrite=False)
+        with pytest.raises(InvalidName):
+            await store.put("a" * 256, b"x", overwrite=False)
+    assert names(directory) == ["数" * 85]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+async def test_without_hard_links(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where hard links are not supported, create-only uploads still replace nothing."""
+    monkeypatch.setattr(os, "link", failing(number))
+    await put(directory, b"first")
+    with pytest.raises(AlreadyExists):
+        await put(directory, b"second")
+    assert names(directory) == ["a.tgz"]
+    assert (directory / "a.tgz").read_bytes() == b"first"
+
+
+async def test_guarded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without hard links, somebody else's publication in progress is respected and named."""
+    monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    guard = directory / ".a.tgz.guard"
+    guard.touch()
+    with pytest.raises(StoreError, match=r"remove .*\.a\.tgz\.guard"):
+        await put(directory)
+    assert names(directory) == [guard.name]
+
+
+async def test_failed_removal(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload that cannot be removed is reported with the command that does it."""
+
+    async def upload(store: Store) -> None:
+        async with store.upload("a.tgz", part_size=10, overwrite=False) as opened:
+            await opened.put_part(1, b"x", zlib.crc32(b"x"))
+            monkeypatch.setattr(Path, "unlink", failing(errno.EACCES))
+            raise ZeroDivisionError
+
+    async with open_store(RepositorySettings(url=directory.as_uri())) as store:
+        with pytest.raises(ZeroDivisionError) as caught:
+            await upload(store)
+    (note,) = caught.value.__notes__
+    assert f"rm {directory}/.a.tgz." in note

@@ -1,0 +1,779 @@
+"""What is particular to S3: servers that lie, refuse, lose replies, or do not know a word."""
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import anyio
+import pytest
+
+from etcetera.config import RepositorySettings
+from etcetera.errors import (
+    AlreadyExists,
+    ConfigError,
+    EtceteraError,
+    ExpiredCredentials,
+    NetworkError,
+    NoCredentials,
+    NotAllowed,
+    RemoteChanged,
+    RepositoryNotFound,
+    StoreError,
+    TruncatedArchive,
+)
+from etcetera.stores import ObjectInfo, Store, common, open_store, s3_client, s3_errors
+from etcetera.stores.s3 import S3Store
+from tests.stores.fake_s3 import Answer, FakeS3, Request, error, fake_s3
+
+PART = 5 << 20
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait milliseconds where users wait seconds."""
+    monkeypatch.setattr(s3_client, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(s3_client, "LONGEST_DELAY_SECONDS", 0.01)
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeS3]:
+    """Run a fake server."""
+    async with fake_s3() as server:
+        yield server
+
+
+@pytest.fixture
+async def store(fake: FakeS3) -> AsyncIterator[Store]:
+    """Open the bucket of the fake server."""
+    async with open_store(fake.settings()) as opened:
+        yield opened
+
+
+async def push(store: Store, data: bytes = b"data", *, overwrite: bool = False) -> ObjectInfo:
+    """Upload one part."""
+    async with store.upload("a.tgz", part_size=PART, overwrite=overwrite) as upload:
+        await upload.put_part(1, data, zlib.crc32(data))
+        return await upload.complete()
+
+
+async def put(store: Store, data: bytes = b"data", *, overwrite: bool = False) -> ObjectInfo:
+    """Store without parts."""
+    return await store.put("a.tgz", data, overwrite=overwrite)
+
+
+async def read(store: Store, start: int, stop: int) -> bytes:
+    """Read one range."""
+    async with store.open("a.tgz") as remote:
+        assert remote is not None
+        return await remote.read(start, stop)
+
+
+# Opening
+
+
+async def test_first_request_does_not_block(moto_settings: RepositorySettings) -> None:
+    """From opening to the first answer the event loop never waits longer than 50 ms."""
+
+    async def longest_pause() -> float:
+        s3_client._loader.cache_clear()
+        pauses = [0.0]
+        async with anyio.create_task_group() as tasks:
+
+            async def tick() -> None:
+                while True:
+                    before = time.perf_counter()
+                    await anyio.sleep(0.001)
+                    pauses.append(time.perf_counter() - before - 0.001)
+
+            tasks.start_soon(tick)
+            await anyio.sleep(0.01)
+            async with open_store(moto_settings) as store:
+                assert await store.head("a.tgz") is None
+            tasks.cancel_scope.cancel()
+        return max(pauses)
+
+    assert min([await longest_pause() for _ in range(3)]) < 0.05
+
+
+async def test_opening_sends_nothing() -> None:
+    """Opening neither connects nor looks for anything, so it works without a server."""
+    async with open_store(RepositorySettings(url="s3://bucket", endpoint_url="http://[")) as store:
+        assert store.url == "s3://bucket"
+
+
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without aiobotocore the message names the extra to install."""
+    monkeypatch.setitem(sys.modules, "aiobotocore", None)
+    with pytest.raises(ConfigError, match=r"pip install 'etcetera\[s3\]'"):
+        open_store(RepositorySettings(url="s3://bucket/prefix"))
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://key:secret@bucket/x", "s3://a b/"])
+async def test_no_bucket(url: str) -> None:
+    """A URL without a proper bucket is refused, and what looks like a secret is not repeated."""
+    with pytest.raises(ConfigError) as caught:
+        async with open_store(RepositorySettings(url=url)):
+            pytest.fail("opened")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"endpoint_url": "nonsense"},
+        {"endpoint_url": "http://user:password@127.0.0.1"},
+        {"profile": "nobody"},
+        {"aws_access_key_id": "half"},
+    ],
+)
+async def test_wrong_settings(wrong: dict[str, str]) -> None:
+    """Settings that cannot work are a configuration error, at the first request."""
+    settings = RepositorySettings(url="s3://bucket", **wrong)  # type: ignore[arg-type]
+    async with open_store(settings) as store:
+        with pytest.raises(ConfigError) as caught:
+            await store.head("a.tgz")
+    assert "password" not in str(caught.value)
+
+
+async def test_nobody_there() -> None:
+    """A server that does not listen is a network error after a few attempts, without secrets."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = RepositorySettings(url="s3://bucket", endpoint_url=f"http://127.0.0.1:{port}")
+    async with open_store(settings) as store:
+        with pytest.raises(NetworkError, match=f"http://127.0.0.1:{port} cannot be reached"):
+            await store.head("a.tgz")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "warned"),
+    [
+        ("http://127.0.0.1:1", 0),
+        ("http://localhost:1", 0),
+        ("http://[::1]:1", 0),
+        ("https://192.0.2.1", 0),
+        ("http://192.0.2.1", 1),
+    ],
+)
+async def test_warning_in_the_clear(
+    endpoint: str, warned: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials that would travel unencrypted to another machine are warned of."""
+    monkeypatch.setattr(s3_client, "CONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(s3_client, "FIRST_ATTEMPTS", 1)
+    async with open_store(RepositorySettings(url="s3://bucket", endpoint_url=endpoint)) as store:
+        with pytest.raises(NetworkError):
+            await store.head("a.tgz")
+    records = [record for record in caplog.records if record.name == "etcetera"]
+    assert len(records) == warned
+
+
+# Credentials
+
+
+async def test_unsigned_read(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any credentials a public bucket is read unsigned, and writing is refused."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    fake.objects["a.tgz"] = b"public", {}
+    settings = RepositorySettings(url="s3://bucket", endpoint_url=fake.endpoint)
+    async with open_store(settings) as store:
+        assert await read(store, 0, 6) == b"public"
+        for call in (push(store), put(store, overwrite=True), store.delete("a.tgz")):
+            with pytest.raises(NoCredentials, match="none were found"):
+                await call
+    assert not any("authorization" in request.headers for request in fake.seen)
+    assert set(fake.operations) == {"head", "get"}
+
+
+async def test_profile(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile gives key, region and endpoint, and keys in the settings come before it."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    directory = await anyio.Path.home() / ".aws"
+    await directory.mkdir()
+    await (directory / "config").write_text(
+        "[profile lab]\nregion = eu-north-7\naws_access_key_id = PROFILEKEY\n"
+        f"aws_secret_access_key = x\nendpoint_url = {fake.endpoint}\n"
+    )
+    settings = RepositorySettings(url="s3://bucket", profile="lab")
+    keys = replace(settings, aws_access_key_id="OWNKEY", aws_secret_access_key="y")
+    for each in (settings, keys):
+        async with open_store(each) as store:
+            assert await store.head("a.tgz") is None
+    signed = [request.headers["authorization"] for request in fake.seen]
+    assert "Credential=PROFILEKEY/" in signed[0]
+    assert "/eu-north-7/s3/" in signed[0]
+    assert "Credential=OWNKEY/" in signed[-1]
+
+
+async def test_wrong_secret(rclone_settings: RepositorySettings) -> None:
+    """A wrong secret is told as such by every call, and never as an absent object."""
+    settings = replace(rclone_settings, aws_secret_access_key="wrong-secret")
+    async with open_store(settings) as store:
+        for call in (store.head("a.tgz"), put(store), push(store), store.delete("a.tgz")):
+            with pytest.raises(NotAllowed, match="SignatureDoesNotMatch") as caught:
+                await call
+            assert "wrong-secret" not in str(caught.value)
+
+
+REFUSALS = [
+    (403, "AccessDenied", NotAllowed),
+    (403, "InvalidAccessKeyId", NotAllowed),
+    (403, "SignatureDoesNotMatch", NotAllowed),
+    (403, "RequestTimeTooSkewed", NotAllowed),
+    (400, "ExpiredToken", ExpiredCredentials),
+    (404, "NoSuchBucket", RepositoryNotFound),
+    (400, "EntityTooLarge", StoreError),
+    (500, "InternalError", NetworkError),
+    (503, "SlowDown", NetworkError),
+    (400, "RequestTimeout", NetworkError),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), REFUSALS)
+async def test_refusals(
+    fake: FakeS3, store: Store, status: int, code: str, kind: type[EtceteraError]
+) -> None:
+    """Error answers become our errors, one line, with code and message but nothing secret."""
+    echo = "<AWSAccessKeyId>AKIAFAKEFAKEFAKEFAKE</AWSAccessKeyId><StringToSign>x</StringToSign>"
+    answer = error(status, code, echo)
+    answer.body = answer.body.replace(b"told", b"AKIAFAKEFAKEFAKEFAKE sesame/+=x")
+    for operation in ("list", "head", "get", "put", "create"):
+        fake.tricks[operation] = [answer] * 20
+    for call in (store.head("a.tgz"), anext(aiter(store.list())), push(store)):
+        with pytest.raises(kind) as caught:
+            await call
+        assert type(caught.value) is kind
+        text = str(caught.value)
+        # An answer to HEAD has no body, and while there is hope nothing else is asked.
+        assert code in text or kind in (RepositoryNotFound, NetworkError)
+        assert text.isprintable()
+        cause: BaseException | None = caught.value
+        while cause is not None:
+            assert "AKIA" not in str(cause)
+            assert "sesame" not in str(cause)
+            cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+async def test_forbidden_is_not_absent(fake: FakeS3, store: Store) -> None:
+    """A HEAD that is refused is NotAllowed even if listing is allowed."""
+    fake.tricks["head"] = [Answer(403)]
+    with pytest.raises(NotAllowed):
+        await store.head("a.tgz")
+    fake.tricks = {"head": [Answer(404)], "list": [error(403, "AccessDenied")]}
+    assert await store.head("a.tgz") is None
+
+
+def test_secrets_are_masked() -> None:
+    """Whatever text is shown, it shows no known secret, key id, signature or control character."""
+    place = s3_errors.Place(url="s3://b", bucket="b", secrets=("hush",))
+    shown = place.show("hush AKIA0123456789ABCDEF X-Amz-Signature=abc \x1b[0m\nüber" + "x" * 1000)
+    assert shown.startswith("*** *** X-Amz-*** \\x1b[0m\\nüber")
+    assert len(shown) < 400
+    assert "hush" not in repr(place)
+
+
+# Requests
+
+
+async def test_request_headers(fake: FakeS3, store: Store) -> None:
+    """No request waits for 100 Continue, hashes its body, or asks for or sets an encoding."""
+    await push(store)
+    await put(store, overwrite=True)
+    await read(store, 0, 4)
+    for request in fake.seen:
+        assert "expect" not in request.headers
+        assert "content-encoding" not in request.headers
+        assert "aws-chunked" not in str(request.headers)
+        assert request.headers["accept-encoding"] == "identity"
+        if request.operation in ("part", "put"):
+            assert request.headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+        if request.operation in ("create", "put"):
+            assert request.headers["content-type"] == "application/gzip"
+            assert "x-amz-acl" not in request.headers
+
+
+async def test_checksums_where_known(moto_settings: RepositorySettings) -> None:
+    """A server that knows checksums gets the CRC-32 of every part."""
+    async with open_store(moto_settings) as store:
+        info = await push(store, b"x" * 100)
+        connection = cast(S3Store, store).connection
+        answer = await connection.call(
+            "head_object", Key=f"{cast(S3Store, store).prefix}a.tgz", ChecksumMode="ENABLED"
+        )
+    assert info.size == 100
+    assert "ChecksumCRC32" in answer
+
+
+@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidArgument")])
+async def test_checksums_refused(fake: FakeS3, store: Store, status: int, code: str) -> None:
+    """A server that refuses checksums is asked once, and gets MD5 from then on."""
+    fake.tricks["create"] = [error(status, code)]
+    await push(store)
+    await push(store, overwrite=True)
+    assert fake.operations.count("create") == 3
+    parts = [request for request in fake.seen if request.operation == "part"]
+    assert all("content-md5" in request.headers for request in parts)
+    assert not any("x-amz-checksum-crc32" in request.headers for request in parts)
+
+
+async def test_part_is_retried(fake: FakeS3, store: Store) -> None:
+    """A part that fails in passing is sent again, whole."""
+    fake.tricks["part"] = [error(503, "SlowDown"), Answer(silent=True), error(400, "BadDigest")]
+    data = bytes(range(256)) * 4000
+    await push(store, data)
+    bodies = [request.body for request in fake.seen if request.operation == "part"]
+    assert bodies == [data] * 4
+
+
+async def test_part_retries_are_bounded(fake: FakeS3, store: Store) -> None:
+    """A server in trouble for ever is given up, and the upload removed."""
+    fake.tricks["part"] = [error(503, "SlowDown")] * 50
+    with pytest.raises(NetworkError, match="SlowDown"):
+        await push(store)
+    assert fake.operations.count("part") == s3_client.ATTEMPTS
+    assert fake.uploads == {}
+
+
+async def test_stalled_upload(fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that falls silent is given up on after a while, and asked again."""
+    monkeypatch.setattr(s3_client, "STALL_SECONDS", 0.2)
+
+    async def sleep(request: Request, serve: Callable[[], Answer]) -> Answer:
+        await asyncio.sleep(1)
+        return Answer(silent=True)
+
+    fake.tricks["part"] = [sleep]
+    assert (await push(store)).size == 4
+    assert fake.operations.count("part") == 2
+
+
+# Publishing
+
+
+def lose_reply(request: Request, serve: Callable[[], Answer]) -> Answer:
+    """Do what was asked and say nothing."""
+    serve()
+    return Answer(silent=True)
+
+
+def somebody_else(fake: FakeS3) -> Callable[[Request, Callable[[], Answer]], Answer]:
+    """Return a trick: another push takes the name just before this one is published."""
+
+    def trick(request: Request, serve: Callable[[], Answer]) -> Answer:
+        fake.objects["a.tgz"] = b"other", {"x-amz-meta-etcetera-upload": "another"}
+        return serve()
+
+    return trick
+
+
+SENSELESS = [
+    lose_reply,
+    Answer(silent=True),
+    Answer(200),
+    Answer(200, body=b" \n <Error><Code>InternalError</Code><Message>x</Message></Error>"),
+    Answer(200, body=b"<html>proxy</html>"),
+    Answer(200, body=b"<CompleteMultipartUploadResult><ETa"),
+    Answer(500, body=b"<html>500</html>"),
+    error(503, "SlowDown"),
+]
+
+
+@pytest.mark.parametrize("answer", SENSELESS)
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("keeps_metadata", [True, False])
+async def test_senseless_complete(
+    fake: FakeS3, store: Store, answer: Answer, overwrite: bool, keeps_metadata: bool
+) -> None:
+    """Whatever Complete answers, the object is published once, and told so, or the call fails."""
+    fake.keeps_metadata = keeps_metadata
+    if overwrite:
+        fake.objects["a.tgz"] = b"old!", {}
+    fake.tricks["complete"] = [answer]
+    assert (await push(store, overwrite=overwrite)).size == 4
+    assert fake.objects["a.tgz"][0] == b"data"
+    assert fake.uploads == {}
+
+
+@pytest.mark.parametrize("answer", [lose_reply, Answer(silent=True), error(503, "SlowDown")])
+async def test_lost_reply_to_put(fake: FakeS3, store: Store, answer: Answer) -> None:
+    """A put whose reply is lost is not mistaken for somebody else's object."""
+    fake.tricks["put"] = [answer]
+    assert (await put(store)).size == 4
+
+
+@pytest.mark.parametrize("call", [push, put])
+async def test_somebody_else_was_faster(
+    fake: FakeS3, store: Store, call: Callable[[Store], asyncio.Future[ObjectInfo]]
+) -> None:
+    """An object that appears at the last moment is not replaced, and not taken for ours."""
+    fake.tricks = {"complete": [somebody_else(fake)], "put": [somebody_else(fake)]}
+    with pytest.raises(AlreadyExists):
+        await call(store)
+    assert fake.objects["a.tgz"][0] == b"other"
+    assert fake.uploads == {}
+
+
+async def test_conditional_conflict(fake: FakeS3, store: Store) -> None:
+    """A conflict of two publications ends this one, without another Complete."""
+    fake.tricks["complete"] = [error(409, "ConditionalRequestConflict")]
+    with pytest.raises(StoreError, match="push again"):
+        await push(store)
+    assert fake.operations.count("complete") == 1
+    assert fake.uploads == {}
+
+
+@pytest.mark.parametrize("status", [501, 400])
+async def test_conditions_unknown(fake: FakeS3, store: Store, status: int) -> None:
+    """A server that knows no conditions is asked once; from then on looking before has to do."""
+
+    def refuse(request: Request, serve: Callable[[], Answer]) -> Answer:
+        return error(status, "NotImplemented") if "if-none-match" in request.headers else serve()
+
+    fake.tricks["complete"] = [refuse] * 5
+    await push(store)
+    with pytest.raises(AlreadyExists):
+        await push(store)
+    await store.delete("a.tgz")
+    await push(store)
+    conditions = [r for r in fake.seen if "if-none-match" in r.headers]
+    assert len(conditions) == 1
+
+
+async def test_upload_vanished(fake: FakeS3, store: Store) -> None:
+    """An upload that somebody removed meanwhile is an error, not a success."""
+    fake.tricks["complete"] = [error(404, "NoSuchUpload")]
+    with pytest.raises(StoreError, match="NoSuchUpload"):
+        await push(store)
+    assert fake.objects == {}
+
+
+async def test_wrong_size_afterwards(fake: FakeS3, store: Store) -> None:
+    """An object of another size than what was sent is an error."""
+
+    def cut(request: Request, serve: Callable[[], Answer]) -> Answer:
+        answer = serve()
+        data, metadata = fake.objects["a.tgz"]
+        fake.objects["a.tgz"] = data[:-1], metadata
+        return answer
+
+    fake.tricks["complete"] = [cut]
+    with pytest.raises(StoreError, match="3 bytes instead of 4"):
+        await push(store)
+
+
+async def test_never_published(fake: FakeS3, store: Store) -> None:
+    """A Complete that never works is given up, and the upload removed."""
+    fake.tricks["complete"] = [Answer(500)] * 50
+    with pytest.raises(NetworkError):
+        await push(store)
+    assert fake.objects == {}
+    assert fake.uploads == {}
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessControlListNotSupported", "AccessDenied", "InvalidBucketAclWithObjectOwnership"]
+)
+async def test_public_refused(fake: FakeS3, code: str) -> None:
+    """A bucket that allows no public objects says so, and the way out, before any data is sent."""
+    fake.tricks["create"] = [error(403 if code == "AccessDenied" else 400, code)]
+    async with open_store(fake.settings(public=True)) as store:
+        with pytest.raises(NotAllowed, match=r"remove public = true.*policy"):
+            await push(store)
+    assert "part" not in fake.operations
+    assert fake.seen[0].headers["x-amz-acl"] == "public-read"
+
+
+async def test_public_on_moto(moto_settings: RepositorySettings) -> None:
+    """What is pushed to a public repository can be read by everybody, also unsigned."""
+    async with open_store(replace(moto_settings, public=True)) as store:
+        await push(store)
+        connection = cast(S3Store, store).connection
+        answer = await connection.call("get_object_acl", Key=f"{cast(S3Store, store).prefix}a.tgz")
+    assert any(grant["Permission"] == "READ" for grant in answer["Grants"])
+
+
+# Ending
+
+
+async def test_cancelled_create(fake: FakeS3, store: Store) -> None:
+    """An upload that the server made while the caller was cancelled is removed."""
+    made = asyncio.Event()
+
+    async def slowly(request: Request, serve: Callable[[], Answer]) -> Answer:
+        answer = serve()
+        made.set()
+        await asyncio.sleep(0.2)
+        return answer
+
+    fake.tricks["create"] = [slowly]
+    task = asyncio.create_task(push(store))
+    await made.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert fake.uploads == {}
+
+
+@pytest.mark.parametrize("happens", [True, False])
+async def test_cancelled_complete(
+    fake: FakeS3, store: Store, happens: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cancelled while publishing, the outcome is found out and told."""
+    asked = asyncio.Event()
+
+    async def slowly(request: Request, serve: Callable[[], Answer]) -> Answer:
+        asked.set()
+        await asyncio.sleep(0.2)
+        return serve() if happens else error(403, "AccessDenied")
+
+    fake.tricks["complete"] = [slowly]
+    task = asyncio.create_task(push(store))
+    await asked.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert fake.uploads == {}
+    assert ("a.tgz" in fake.objects) == happens
+    assert ("a.tgz was published" in caplog.text) == happens
+
+
+async def test_abort_fails(fake: FakeS3, store: Store) -> None:
+    """If even removing the upload fails, the error says what is left and how to remove it."""
+    fake.tricks = {"abort": [error(403, "AccessDenied")], "part": [error(400, "EntityTooLarge")]}
+    with pytest.raises(StoreError, match="EntityTooLarge") as caught:
+        await push(store)
+    (note,) = caught.value.__notes__
+    assert (
+        "aws s3api abort-multipart-upload --bucket bucket --key a.tgz --upload-id upload-1" in note
+    )
+
+
+async def test_abort_takes_too_long(
+    fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing the upload is given up after a while, so that the caller can end."""
+    monkeypatch.setattr("etcetera.stores.s3_upload.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(common, "GRACE_SECONDS", 0.1)
+
+    async def sleep(request: Request, serve: Callable[[], Answer]) -> Answer:
+        await asyncio.sleep(1)
+        return Answer(silent=True)
+
+    fake.tricks["abort"] = [sleep]
+    with pytest.raises(StoreError, match="upload-1 is left"):
+        async with store.upload("a.tgz", part_size=PART, overwrite=False):
+            pass
+
+
+# Reading
+
+
+DATA = bytes(range(251)) * 1000
+
+
+@pytest.mark.parametrize("cut", [0, 1, 65_536, 100_000])
+async def test_body_breaks_off(fake: FakeS3, store: Store, cut: int) -> None:
+    """A body that breaks off is asked for again from exactly there."""
+    fake.objects["a.tgz"] = DATA, {}
+
+    def short(request: Request, serve: Callable[[], Answer]) -> Answer:
+        answer = serve()
+        answer.length, answer.body = len(answer.body), answer.body[:cut]
+        return answer
+
+    fake.tricks["get"] = [short, short]
+    assert await read(store, 10, 250_000) == DATA[10:250_000]
+    ranges = [request.headers["range"] for request in fake.seen if request.operation == "get"]
+    assert ranges == [f"bytes={10 + number * cut}-249999" for number in range(3)]
+
+
+async def test_body_always_breaks_off(fake: FakeS3, store: Store) -> None:
+    """A body that never comes is given up."""
+    fake.objects["a.tgz"] = DATA, {}
+    fake.tricks["get"] = [Answer(206, {"Content-Range": "bytes 0-9/251000"}, length=10)] * 50
+    with pytest.raises(NetworkError):
+        await read(store, 0, 10)
+    assert fake.operations.count("get") == s3_client.ATTEMPTS
+
+
+async def test_body_stalls(fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that stops coming is asked for again."""
+    monkeypatch.setattr("etcetera.stores.s3.STALL_SECONDS", 0.1)
+    fake.objects["a.tgz"] = DATA, {}
+
+    async def sleep(request: Request, serve: Callable[[], Answer]) -> Answer:
+        await asyncio.sleep(1)
+        return Answer(silent=True)
+
+    monkeypatch.setattr(s3_client, "REQUEST_SECONDS", 0.1)
+    fake.tricks["get"] = [sleep]
+    assert await read(store, 0, 10) == DATA[:10]
+
+
+async def test_shorter_ranges(fake: FakeS3, store: Store) -> None:
+    """A server that sends less than asked for, honestly, is asked for the rest."""
+    fake.objects["a.tgz"] = DATA, {}
+
+    def less(request: Request, serve: Callable[[], Answer]) -> Answer:
+        answer = serve()
+        answer.body = answer.body[:5]
+        answer.headers["Content-Range"] = f"bytes 10-14/{len(DATA)}"
+        return answer
+
+    fake.tricks["get"] = [less]
+    assert await read(store, 10, 30) == DATA[10:30]
+
+
+async def test_range_ignored(fake: FakeS3, store: Store) -> None:
+    """A server that sends everything gives right bytes from the front, else a clear error."""
+    fake.objects["a.tgz"] = DATA, {}
+
+    def everything(request: Request, serve: Callable[[], Answer]) -> Answer:
+        answer = serve()
+        del answer.headers["Content-Range"]
+        return Answer(200, answer.headers, DATA)
+
+    fake.tricks["get"] = [everything] * 3
+    assert await read(store, 0, 10) == DATA[:10]
+    assert await read(store, 0, len(DATA)) == DATA
+    with pytest.raises(StoreError, match="ignores byte ranges"):
+        await read(store, 1, 10)
+
+
+@pytest.mark.parametrize(
+    ("content_range", "kind"),
+    [
+        ("bytes 11-29/251000", NetworkError),
+        ("bytes 10-30/251000", NetworkError),
+        ("bytes 10-29/251001", RemoteChanged),
+        ("bytes 10-29/29", TruncatedArchive),
+        ("bytes */251000", StoreError),
+        ("", StoreError),
+    ],
+)
+async def test_wrong_content_range(
+    fake: FakeS3, store: Store, content_range: str, kind: type[EtceteraError]
+) -> None:
+    """Bytes that are not the ones asked for are never returned."""
+    fake.objects["a.tgz"] = DATA, {}
+
+    def lie(request: Request, serve: Callable[[], Answer]) -> Answer:
+        answer = serve()
+        answer.headers["Content-Range"] = content_range
+        return answer
+
+    fake.tricks["get"] = [lie] * 50
+    with pytest.raises(kind):
+        await read(store, 10, 30)
+
+
+async def test_too_many_bytes(fake: FakeS3, store: Store) -> None:
+    """More bytes than the range has are an error, not a longer answer."""
+    fake.objects["a.tgz"] = DATA, {}
+
+    def more(request: Request, serve: Callable[[], Answer]) -> Answer:
+        answer = serve()
+        answer.body += b"more"
+        return answer
+
+    fake.tricks["get"] = [more]
+    with pytest.raises(StoreError, match="more than asked"):
+        await read(store, 10, 30)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (error(412, "PreconditionFailed"), RemoteChanged),
+        (error(404, "NoSuchKey"), RemoteChanged),
+        (error(404, "NoSuchBucket"), RepositoryNotFound),
+        (error(416, "InvalidRange"), TruncatedArchive),
+        (error(400, "ExpiredToken"), ExpiredCredentials),
+        (error(403, "AccessDenied"), NotAllowed),
+    ],
+)
+async def test_refused_reads(
+    fake: FakeS3, store: Store, answer: Answer, kind: type[EtceteraError]
+) -> None:
+    """What cannot be cured by asking again ends a read at once."""
+    fake.objects["a.tgz"] = DATA, {}
+    fake.tricks["get"] = [answer]
+    with pytest.raises(kind):
+        await read(store, 0, 10)
+    assert fake.operations.count("get") == 1
+
+
+async def test_other_region(fake: FakeS3, store: Store) -> None:
+    """A bucket in another region is found by what the answer says."""
+    fake.objects["a.tgz"] = DATA, {}
+    elsewhere = error(301, "PermanentRedirect")
+    elsewhere.headers["x-amz-bucket-region"] = "eu-west-3"
+    fake.tricks["head"] = [elsewhere]
+    assert await read(store, 0, 10) == DATA[:10]
+    assert "/eu-west-3/s3/" in fake.seen[-1].headers["authorization"]
+
+
+# Listing
+
+
+async def test_many_objects(moto_settings: RepositorySettings) -> None:
+    """More objects than one answer holds are all listed, and nothing below or above them."""
+    async with open_store(moto_settings) as store:
+        connection = cast(S3Store, store).connection
+        prefix = cast(S3Store, store).prefix
+
+        async def fill(numbers: range) -> None:
+            for number in numbers:
+                await connection.call("put_object", Key=f"{prefix}{number}.tgz", body=b"x")
+
+        async with anyio.create_task_group() as tasks:
+            for first in range(8):
+                tasks.start_soon(fill, range(first, 1001, 8))
+        for key in (prefix, f"{prefix}below/x.tgz", "above.tgz"):
+            await connection.call("put_object", Key=key, body=b"")
+        found = [info.key async for info in store.list()]
+    assert sorted(found) == sorted(f"{number}.tgz" for number in range(1001))
+
+
+async def test_endless_listing(fake: FakeS3, store: Store) -> None:
+    """A server that never gets to the end of its listing is told from one that has many."""
+    page = Answer(
+        body=b"<ListBucketResult><IsTruncated>true</IsTruncated>"
+        b"<NextContinuationToken>same</NextContinuationToken></ListBucketResult>"
+    )
+    fake.tricks["list"] = [page] * 10
+    with pytest.raises(StoreError, match="again and again"):
+        await anext(aiter(store.list()))
+
+
+async def test_concurrent_first_requests(moto_settings: RepositorySettings) -> None:
+    """Requests that all come first share one client."""
+    async with open_store(moto_settings) as store:
+        answers = await asyncio.gather(*(store.head(f"{number}.tgz") for number in range(20)))
+    assert answers == [None] * 20
+
+
+async def test_nothing_is_printed(
+    fake: FakeS3, store: Store, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing above debug level is logged or printed on the way."""
+    with caplog.at_level(logging.INFO):
+        await push(store)
+        await read(store, 0, 4)
+    assert [record for record in caplog.records if record.name == "etcetera"] == []
+    assert capsys.readouterr() == ("", "")
+
+
+def test_home_is_isolated() -> None:
+    """The tests see no credentials of whoever runs them."""
+    assert not (Path.home() / ".aws").exists()
