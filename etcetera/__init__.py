@@ -9,8 +9,9 @@ Every function has an async twin: ``await etc.adataset(...)``. What a name needs
 it is first used, so that importing the package costs next to nothing.
 """
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etcetera.dataset import Dataset
 
@@ -71,9 +72,30 @@ _MODULES = {
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module 'etcetera' has no attribute {name!r}")
-    value = getattr(import_module(f"etcetera.{_MODULES[name]}"), name)
+    module = f"etcetera.{_MODULES[name]}"
+    if module == "etcetera.api" and module not in sys.modules and _loop_is_running():
+        return _imported_in_thread(name)
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
+
+
+def _loop_is_running() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+def _imported_in_thread(name: str) -> object:
+    """Stand in for an async function while importing it would make an event loop wait."""
+    from asyncio import to_thread
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        module = await to_thread(import_module, "etcetera.api")
+        return await getattr(module, name)(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"See :func:`etcetera.api.{name}`."
+    return call
 
 
 def __dir__() -> list[str]:
