@@ -6,6 +6,7 @@ and with other, equally valid, bytes.
 Source: RFC 1951 (deflate), RFC 1952 (gzip).
 """
 
+import os
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -37,6 +38,9 @@ STORED_BLOCK = 0xFFFF
 """Bytes that a stored block can hold."""
 STORED_OVERHEAD = 5
 """Bytes before each stored block."""
+
+_PROBE = os.urandom(16)
+"""Nobody who makes an archive knows it."""
 
 _SAMPLE = 16 * KiB
 _WORTH = 0.95
@@ -108,19 +112,20 @@ def inflate(frame: Buffer, size: int) -> bytes:
 
     Raises:
         CorruptArchive: It is damaged, has another size, refers to bytes before it, or does not
-            end where it should: with the final empty block appended it must be a whole deflate
-            stream, or else its end would be a border inside a block, which a reader from the
-            front would not see.
+            end where it should: with a stored block of unpredictable bytes and the final empty
+            block appended it must be a whole deflate stream that gives just these bytes more, or
+            else its end would be a border inside a block, which a reader from the front would
+            not see. (The final block alone could be part of a crafted Huffman block.)
     """
     decompressor = decompressobj(-15)
     try:
         data: bytes = decompressor.decompress(frame, size + 1)
         if len(data) != size or decompressor.eof or decompressor.unconsumed_tail:
             raise CorruptArchive("archive is corrupt: a frame has not the size the index says")
-        rest = decompressor.decompress(FINAL_BLOCK, 1)
+        rest = decompressor.decompress(store(_PROBE) + FINAL_BLOCK, len(_PROBE) + 1)
     except CodecError as error:
         raise CorruptArchive(f"archive is corrupt: a frame cannot be inflated ({error})") from error
-    if rest or not decompressor.eof or decompressor.unused_data:
+    if rest != _PROBE or not decompressor.eof or decompressor.unused_data:
         raise CorruptArchive("archive is corrupt: a frame does not end at its end")
     return data
 

@@ -7,6 +7,7 @@ what is outside, and nothing can be written twice.
 
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -166,7 +167,9 @@ class Writer:
         """
         directory, _, name = entry.target.rpartition("/")
         try:
-            self._enter(directory, create=False)
+            self._walk(directory, create=False)
+            if stat.S_ISDIR(os.lstat(name, dir_fd=self._descriptor).st_mode):
+                raise IsADirectoryError(entry.target)
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             source = os.open(name, flags, dir_fd=self._descriptor)
         except OSError as error:
@@ -198,6 +201,12 @@ class Writer:
         """Make *path* the current directory of this writer."""
         if path == self._path:
             return
+        try:
+            self._walk(path, create=create)
+        except OSError as error:
+            _refuse(path, error)
+
+    def _walk(self, path: str, *, create: bool) -> None:
         self._leave()
         descriptor = self._root
         try:
@@ -211,10 +220,10 @@ class Writer:
                 if descriptor != self._root:
                     os.close(descriptor)
                 descriptor = below
-        except OSError as error:
+        except OSError:
             if descriptor != self._root:
                 os.close(descriptor)
-            _refuse(path, error)
+            raise
         self._path, self._descriptor = path, descriptor
 
     def _leave(self) -> None:

@@ -16,6 +16,8 @@ _OUTPUT = MiB
 """Bytes that one call of the codec may give, so that a bomb cannot fill the memory."""
 _FLAG_CRC, _FLAG_EXTRA, _FLAG_NAME, _FLAG_COMMENT, _FLAGS_RESERVED = 2, 4, 8, 16, 0xE0
 _MAX_FIELD = 64 * KiB
+_INPUT = 64 * KiB
+"""Bytes that one call of the codec is given: what it leaves is copied, however little it took."""
 
 
 def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -42,11 +44,17 @@ def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         source.buffer = b""
 
 
+def _divided(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for start in range(0, len(chunk), _INPUT):
+            yield chunk[start : start + _INPUT]
+
+
 class _Source:
     """Compressed bytes with a little push-back."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
+        self._chunks = _divided(chunks)
         self.buffer = b""
 
     def fill(self) -> bool:

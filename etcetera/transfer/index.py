@@ -191,7 +191,7 @@ def parse_root(frame: bytes, footer: Footer) -> Root:
     data_stop, data_size, header_length, header_size = _numbers(
         [data.get("length"), data.get("size"), head.get("length"), head.get("size")], 4, "root"
     )
-    if header_size != BLOCK:
+    if header_size != BLOCK or header_length > codec.stored_size(BLOCK):
         raise _wrong("root")
     segments = _place_segments(_dictionary(value.get("segments")), data_stop + header_length)
     last = segments[-1] if segments else None
@@ -333,7 +333,7 @@ def _parse_members(columns: dict[str, Any], place: SegmentPlace) -> list[MemberP
 def _is_normal(path: str) -> bool:
     return (
         path_problem(path) is None
-        and path != INDEX_NAME
+        and path.partition("/")[0] != INDEX_NAME
         and all(part not in ("", ".", "..") for part in path.split("/"))
     )
 

@@ -202,6 +202,8 @@ def read_header(stream: ByteStream, dialects: set[str] | None = None) -> Entry |
                 raise _corrupt(offset, "several extended headers for one member")
             dialects.add("GNU")
             longs[raw.typeflag] = _text(data.rstrip(b"\0"), offset)
+            if not longs[raw.typeflag]:
+                raise _corrupt(offset, "an empty long name")
         if len(dialects) > 1:
             raise _corrupt(offset, "extended headers of pax and of GNU in one archive")
     stream.mark = stream.offset

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
-from etcetera.errors import CorruptArchive
+from etcetera.errors import CorruptArchive, TruncatedArchive, UnsafeArchive
 from etcetera.transfer import codec
 from etcetera.transfer.digest import DatasetDigest, digest_row
 from etcetera.transfer.extract import Extractor, LargeTarget, Writer, wrong_content
@@ -162,10 +163,12 @@ def check_header(content: memoryview, member: MemberPlace) -> None:
         return
     # Another writer may have put the same things differently.
     stream = ByteStream([raw])
-    if read_header(stream) != member.entry or stream.offset != member.header_size:
-        raise CorruptArchive(
-            f"archive is corrupt: the header of {member.entry.path!r} is not what the index says"
-        )
+    with suppress(TruncatedArchive):  # The index gives it too few bytes.
+        if read_header(stream) == member.entry and stream.offset == member.header_size:
+            return
+    raise CorruptArchive(
+        f"archive is corrupt: the header of {member.entry.path!r} is not what the index says"
+    )
 
 
 def check_content(member: MemberPlace, content: memoryview) -> memoryview:
@@ -243,7 +246,8 @@ def unpack_stream(chunks: Iterable[bytes], extractor: Extractor) -> Tally:
     with extractor.writer() as writer:
         for member in read_members(stream):
             entry = member.entry
-            if entry.path == INDEX_NAME:
+            if entry.path.partition("/")[0] == INDEX_NAME:
+                _check_index_member(entry)
                 continue
             for implied in _parents(entry, directories):
                 tally.add(implied, "")
@@ -264,6 +268,12 @@ def unpack_stream(chunks: Iterable[bytes], extractor: Extractor) -> Tally:
             else:
                 tally.add(entry, writer.stream(entry, stream.pieces(entry.size)))
     return tally
+
+
+def _check_index_member(entry: Entry) -> None:
+    """Raise UnsafeArchive if the index is no file that can be skipped."""
+    if entry.path != INDEX_NAME or entry.kind != "f" or entry.target:
+        raise UnsafeArchive(f"archive refused: {entry.path!r} takes the place of its index")
 
 
 def _parents(entry: Entry, known: set[str]) -> Iterator[Entry]:
