@@ -1,0 +1,86 @@
+# On a fresh clone: make demo, make test. Both set themselves up; a second run is quick.
+
+PYTHON ?= python3
+VERSIONS := 3.11 3.12 3.13
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types check check-versions tools clean
+
+help:
+	@echo "make demo            a whole round against an S3 server of its own"
+	@echo "make test            every check: lint, types, tests"
+	@echo "make lint            ruff alone"
+	@echo "make types           mypy alone"
+	@echo "make check           pytest alone; make check ARGS='-k push' for some tests"
+	@echo "make check-versions  pytest on each of Python $(VERSIONS) that is installed"
+	@echo "make tools           install the archivers that the tests compare with"
+	@echo "make clean           remove what these commands made"
+	@echo "PYTHON=python3.12 chooses the interpreter, for a new $(VENV)"
+
+demo: $(READY)
+	@echo "etc demo"
+	@$(BIN)/etc demo
+
+test: $(READY) tools lint types check
+
+lint: $(READY)
+	@echo "ruff check, ruff format --check"
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+
+types: $(READY)
+	@echo "mypy --strict"
+	@$(BIN)/mypy --no-error-summary
+
+check: $(READY) tools
+	@echo "pytest"
+	@$(BIN)/pytest $(ARGS)
+
+# One environment for each version, made like the one for every day.
+check-versions: tools
+	@found=; for version in $(VERSIONS); do \
+		"python$$version" -c '' 2>/dev/null || { echo "python$$version: not installed"; continue; }; \
+		found=yes; \
+		$(MAKE) --no-print-directory check VENV=.venv-$$version PYTHON=python$$version || exit 1; \
+	done; test -n "$$found" || { echo "none of Python $(VERSIONS) is installed" >&2; exit 1; }
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or later is needed, and '$(PYTHON)' is none:" >&2; \
+		echo "name another one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "$(VENV): a virtual environment of $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "$(VENV): installing etcetera, its extras and what checks it"
+	@# Older ones do not know dependency groups.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable '.[s3,demo]' --group dev
+	@touch $@
+
+# Archives have to agree with other people's tools, so the tests run them.
+tools:
+	@missing=; \
+	tar --version 2>/dev/null | grep -q 'GNU tar' || missing="$$missing tar"; \
+	command -v bsdtar >/dev/null || missing="$$missing libarchive-tools"; \
+	command -v pigz >/dev/null || missing="$$missing pigz"; \
+	command -v busybox >/dev/null || missing="$$missing busybox"; \
+	command -v 7z >/dev/null || missing="$$missing p7zip-full"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi; \
+	echo "apt-get install$$missing"; \
+	command -v apt-get >/dev/null && { \
+		$$sudo apt-get install --yes -qq --no-install-recommends $$missing >/dev/null 2>&1 || { \
+			$$sudo apt-get update -qq && \
+			$$sudo apt-get install --yes -qq --no-install-recommends $$missing >/dev/null; \
+		}; \
+	} || { \
+		echo "The tests run tools that are missing here and could not be installed." >&2; \
+		echo "These packages of Debian and Ubuntu have them:$$missing" >&2; \
+		echo "Install them, or the same tools from elsewhere, then try again." >&2; exit 1; }
+
+clean:
+	@echo "removing environments and caches"
+	@rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

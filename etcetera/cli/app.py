@@ -1,0 +1,306 @@
+"""The commands."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from etcetera.cli import render
+from etcetera.cli.completion import described_names, local_names, remote_names
+from etcetera.cli.options import Options, shared
+from etcetera.cli.output import tell
+
+if TYPE_CHECKING:
+    from etcetera.config import Config
+
+# The plain help is there in half the time of the one with frames.
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.callback(
+    epilog="""
+\b
+Examples:
+  etc register ./images as flowers   make a directory a dataset
+  etc push flowers                   publish it
+  etc pull flowers                   install it, on another machine
+  etc --json ls -r | jq              what the repository has, for programs
+
+\b
+Exit status:
+  0  done                      5  not allowed
+  1  another failure           6  network
+  2  wrong usage or settings   7  no valid dataset or archive
+  3  not found                 8  no space
+  4  exists already          130  interrupted (Ctrl-C, or asked to terminate)
+"""
+)(shared)
+
+Remote = Annotated[
+    bool, typer.Option("-r", "--remote", help="Look into the repository, not at home.")
+]
+Repository = Annotated[
+    str | None,
+    typer.Option(
+        "--repository",
+        metavar="REPOSITORY",
+        help="Another one than the default, as [repositories.REPOSITORY] describes it.",
+    ),
+]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Replace what has the name already.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  etc ls               local datasets
+  etc ls -r --long     those in the repository, with size and date
+  etc ls --repository lab
+"""
+)
+def ls(
+    context: typer.Context,
+    remote: Remote = False,
+    long: Annotated[
+        bool, typer.Option("-l", "--long", help="Size, date, kind and place as well.")
+    ] = False,
+    repository: Repository = None,
+) -> None:
+    """List local or remote datasets."""
+    options = Options.of(context)
+    config = options.load()
+    if not (long or remote or repository):
+        # Straight from the home: starting an event loop takes longer than the answer.
+        from etcetera.home import Home
+
+        render.names(options, Home(config.home).names())
+        return
+    from etcetera import blocking
+
+    if long:
+        render.listing(options, blocking.listing(remote, config, repository=repository))
+    else:
+        render.names(options, blocking.ls(remote, config, repository=repository))
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  etc register ./x                  called x
+  etc register ./x as SuperMNIST    called SuperMNIST
+  etc register ./x SuperMNIST       the same
+"""
+)
+def register(
+    context: typer.Context,
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="With data/PARTITION directories in it.")
+    ],
+    name: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[as] [NAME]", help="By default that of the directory."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make a directory a local dataset, by a link: nothing is copied."""
+    options = Options.of(context)
+    config = options.load()
+    from etcetera import blocking
+
+    dataset = blocking.register(directory, _name_after_as(name or []), force, config)
+    render.local(options, "Registered", dataset)
+
+
+def _name_after_as(words: list[str]) -> str | None:
+    match words:
+        case []:
+            return None
+        case ["as"]:
+            message = "after 'as' comes the name of the dataset"
+        case [name] | ["as", name]:
+            return name
+        case _:
+            message = "a directory and one name are enough: etc register DIR as NAME"
+    from etcetera.errors import UsageError
+
+    raise UsageError(message)
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  etc create flowers                    with the partitions train and test
+  etc create flowers -p train -p val    with these
+"""
+)
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the dataset.")],
+    partition: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p",
+            "--partition",
+            metavar="PARTITION",
+            help="Repeat it for more; by default train and test.",
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Create an empty local dataset."""
+    options = Options.of(context)
+    config = options.load()
+    from etcetera import blocking
+
+    dataset = blocking.create(name, partition or ("train", "test"), force, config)
+    render.local(options, "Created", dataset)
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  etc push flowers
+  etc push flowers --dry-run    check everything, send nothing
+  etc push lab:flowers          to the repository lab
+"""
+)
+def push(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A local dataset.", autocompletion=local_names)
+    ],
+    force: Force = False,
+    dry_run: DryRun = False,
+    repository: Repository = None,
+) -> None:
+    """Publish a local dataset."""
+    options = Options.of(context)
+    config = options.load()
+    from etcetera import blocking
+    from etcetera.cli.progress import shown
+
+    _announce_public(options, config, name, repository)
+    with shown(options, name) as progress:
+        result = blocking.push(
+            name, force, config, repository=repository, dry_run=dry_run, progress=progress
+        )
+    render.pushed(options, result)
+
+
+def _announce_public(options: Options, config: "Config", name: str, repository: str | None) -> None:
+    from etcetera.repository import split_name
+
+    settings = config.repository(split_name(name, repository)[0])
+    if settings.public and not (options.quiet or options.json):
+        tell(f"etc: everybody will be able to read {name} (public = true)")
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  etc pull flowers
+  etc pull flowers -f          replace the local one
+  etc pull lab:flowers         from the repository lab
+"""
+)
+def pull(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A remote dataset.", autocompletion=remote_names)
+    ],
+    force: Force = False,
+    dry_run: DryRun = False,
+    repository: Repository = None,
+) -> None:
+    """Install a remote dataset."""
+    options = Options.of(context)
+    config = options.load()
+    from etcetera import blocking
+    from etcetera.cli.progress import shown
+
+    with shown(options, name) as progress:
+        result = blocking.pull(
+            name, force, config, repository=repository, dry_run=dry_run, progress=progress
+        )
+    render.pulled(options, result)
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  etc purge flowers
+  etc purge flowers -f    even if no repository has a copy
+"""
+)
+def purge(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A local dataset.", autocompletion=local_names)
+    ],
+    force: Annotated[
+        bool, typer.Option("-f", "--force", help="Even if it was never pushed or pulled.")
+    ] = False,
+) -> None:
+    """Delete a local dataset; a registered one only loses its link."""
+    options = Options.of(context)
+    config = options.load()
+    from etcetera import blocking
+
+    blocking.purge(name, config, force=force)
+    render.purged(options, name)
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  etc info flowers
+  etc info flowers -r --json    of the archive, reading no more than its index
+"""
+)
+def info(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of a dataset.", autocompletion=described_names)
+    ],
+    remote: Remote = False,
+    repository: Repository = None,
+) -> None:
+    """Show partitions, files, sizes, meta and digest."""
+    options = Options.of(context)
+    config = options.load()
+    from etcetera import blocking
+
+    render.info(options, blocking.info(name, remote, config, repository=repository))
+
+
+@app.command(
+    epilog="""
+\b
+Examples:
+  etc config
+  etc --config team.toml config    what that file would mean
+"""
+)
+def config(context: typer.Context) -> None:
+    """Show the settings in force and where each came from, secrets masked."""
+    options = Options.of(context)
+    render.settings(options, options.load().settings())
+
+
+@app.command()
+def demo(context: typer.Context) -> None:
+    """Go through a whole round, in a temporary home, with an S3 server of its own."""
+    options = Options.of(context)
+    from etcetera.cli.demo import run
+
+    run(options)

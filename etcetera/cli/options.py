@@ -1,0 +1,130 @@
+"""Options that every command accepts, before or after its name."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperArgument, TyperGroup, TyperOption
+
+from etcetera.cli.output import show
+
+if TYPE_CHECKING:
+    from etcetera.config import Config
+
+
+@dataclass(slots=True)
+class Options:
+    """What was asked for, whatever the command."""
+
+    verbose: bool = False
+    quiet: bool = False
+    json: bool = False
+    config: str | None = None
+    home: str | None = None
+    url: str | None = None
+
+    @classmethod
+    def of(cls, context: typer.Context) -> "Options":
+        """Return the options of the command line that is being run."""
+        return context.find_root().ensure_object(cls)
+
+    def load(self) -> "Config":
+        """Return the settings in force, and have whatever is logged from now on shown."""
+        from etcetera.cli.logs import show_logs
+
+        show_logs(self)
+        return self.read()
+
+    def read(self) -> "Config":
+        """Return the settings in force."""
+        from etcetera.config import Config
+
+        return Config.load(self.config, home=self.home, url=self.url)
+
+
+def _remember(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    if value:
+        setattr(Options.of(context), str(parameter.name), value)
+    return value
+
+
+def _version(value: bool) -> None:
+    if value:
+        from etcetera import __version__
+
+        show(f"etcetera {__version__}")
+        raise typer.Exit
+
+
+def _option(*names: str, metavar: str | None = None, help: str) -> Any:  # noqa: A002 - Typer's word
+    return typer.Option(*names, metavar=metavar, help=help, callback=_remember, expose_value=False)
+
+
+def shared(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_version, is_eager=True
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, _option("--verbose", "-v", help="Show what is going on, and tracebacks of errors.")
+    ] = False,
+    quiet: Annotated[
+        bool,
+        _option("--quiet", "-q", help="No progress and no summaries, only results and errors."),
+    ] = False,
+    json: Annotated[
+        bool, _option("--json", help="Results as JSON; errors too, on the standard error.")
+    ] = False,
+    config: Annotated[
+        str | None,
+        _option(
+            "--config", metavar="FILE", help="Settings, instead of $ETC_CONFIG or ~/.etc.toml."
+        ),
+    ] = None,
+    home: Annotated[
+        str | None,
+        _option("--home", metavar="DIR", help="Local datasets, instead of $ETC_HOME or ~/.etc."),
+    ] = None,
+    url: Annotated[
+        str | None,
+        _option("--url", metavar="URL", help="The default repository, instead of $ETC_URL."),
+    ] = None,
+) -> None:
+    """Share datasets through a bucket: pack, upload, fetch and unpack in one go."""
+
+
+def complete_commands(app: typer.Typer) -> TyperGroup:
+    """Return the commands of *app*, each accepting what comes before its name after it as well."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)  # noqa: S101 - it has a callback and several commands
+    everywhere = [
+        parameter for parameter in group.params if parameter.name in Options.__dataclass_fields__
+    ]
+    for command in group.commands.values():
+        command.params.extend(everywhere)
+    for command in (group, *group.commands.values()):
+        for parameter in command.params:
+            _keep_text(parameter)
+    return group
+
+
+def _keep_text(parameter: Any) -> None:
+    """Take the text of a parameter as it is.
+
+    Typer has pydantic validate whatever is no flag, even an option that was not given: importing
+    that takes longer than all the rest of ``etc ls``.
+    """
+    if isinstance(parameter, TyperArgument) or not parameter.is_flag:
+        original = parameter.process_value
+        parameter.process_value = partial(_process_text, parameter, original)
+
+
+def _process_text(
+    parameter: TyperArgument | TyperOption, original: Any, context: typer.Context, value: Any
+) -> Any:
+    if parameter.required and not value:
+        return original(context, value)  # which says what is missing
+    return value if parameter.callback is None else parameter.callback(context, parameter, value)

@@ -1,0 +1,49 @@
+"""What is said while a transfer runs, and whether anybody would see it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from etcetera.cli.options import Options
+from etcetera.cli.output import can_animate
+
+if TYPE_CHECKING:
+    from etcetera.progress import Progress, ProgressCallback
+
+_ALMOST = 0.99
+"""What is shown at most before everything is published or installed."""
+
+
+def describe(event: "Progress") -> str:
+    """Say what a transfer is doing."""
+    if event.phase == "done":
+        return "published" if event.operation == "push" else "installed"
+    everything = event.total is not None and event.done >= event.total
+    if event.operation == "push" and (
+        event.phase == "publish" or (event.phase == "transfer" and everything)
+    ):
+        return "publishing"
+    return {"scan": "scanning", "install": "installing", "publish": "publishing"}.get(
+        event.phase, "pushing" if event.operation == "push" else "pulling"
+    )
+
+
+def measure(event: "Progress") -> tuple[int, int | None]:
+    """Return the bytes that are done and how many there will be, never all of them too early."""
+    if event.total is None:  # only the archive's bytes can be counted
+        return event.transferred, None
+    if event.phase == "done":
+        return event.total, event.total
+    return min(event.done, int(event.total * _ALMOST)), event.total
+
+
+@contextmanager
+def shown(options: Options, name: str) -> Iterator["ProgressCallback | None"]:
+    """Yield what draws a bar, ``None`` if nobody would see it."""
+    if options.quiet or options.json or not can_animate():
+        yield None
+        return
+    from etcetera.cli.bar import Bar
+
+    with Bar(name) as bar:
+        yield bar.draw

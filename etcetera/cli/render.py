@@ -1,0 +1,182 @@
+"""Results, as text for people or as JSON for programs."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from etcetera.cli.output import (
+    columns,
+    human_count,
+    human_size,
+    human_time,
+    is_terminal,
+    show,
+    show_cells,
+    show_json,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    from etcetera.cli.options import Options
+    from etcetera.config import Setting
+    from etcetera.dataset import Dataset
+    from etcetera.results import DatasetInfo, Listing, PartitionInfo, PullResult, PushResult
+
+
+def names(options: "Options", found: list[str]) -> None:
+    """Show the names of datasets."""
+    if options.json:
+        show_json(found)
+        return
+    for name in found:
+        show(name)
+
+
+def listing(options: "Options", found: list["Listing"]) -> None:
+    """Show datasets, one a line."""
+    if options.json:
+        show_json([asdict(item) for item in found])
+    elif is_terminal():
+        rows = [
+            (
+                item.name,
+                "?" if item.bytes is None else human_size(item.bytes),
+                human_time(item.modified),
+                item.kind,
+                f"{item.location} (does not exist)" if item.broken else item.location,
+            )
+            for item in found
+        ]
+        for line in columns(rows, right=frozenset({1})):
+            show(line)
+    else:
+        for item in found:
+            size = "" if item.bytes is None else str(item.bytes)
+            show_cells(item.name, size, item.modified.isoformat(), item.kind, item.location)
+
+
+def local(options: "Options", verb: str, dataset: "Dataset") -> None:
+    """Show a dataset that was registered or created."""
+    if options.json:
+        show_json(
+            {
+                "name": dataset.name,
+                "location": dataset.location,
+                "partitions": dataset.partitions(),
+            }
+        )
+    elif not options.quiet:
+        show(f"{verb} {dataset.name}: {dataset.location}")
+
+
+def purged(options: "Options", name: str) -> None:
+    """Show that a dataset is gone."""
+    if options.json:
+        show_json({"name": name, "purged": True})
+    elif not options.quiet:
+        show(f"Purged {name}")
+
+
+def pushed(options: "Options", result: "PushResult") -> None:
+    """Show what was published, or would be."""
+    if options.json:
+        show_json(asdict(result))
+        return
+    if options.quiet:
+        return
+    content = f"{human_count(result.files, 'file')}, {human_size(result.bytes)}"
+    if result.dry_run:
+        replacing = ", replacing the archive there" if result.replaces else ""
+        show(f"Would push {result.name} to {result.url}{replacing}")
+        show(
+            f"  {content}, as an archive of at most {human_size(result.archive_bytes)} "
+            f"in parts of {human_size(result.part_size)}"
+        )
+        return
+    show(f"{'Replaced' if result.replaces else 'Pushed'} {result.name}: {result.url}")
+    show(f"  {content}, as an archive of {_pace(result.archive_bytes, result)}")
+    show(f"  digest {result.digest}")
+    if result.public:
+        show("  everybody can read it (public = true)")
+
+
+def pulled(options: "Options", result: "PullResult") -> None:
+    """Show what was installed, or would be."""
+    if options.json:
+        show_json(asdict(result))
+        return
+    if options.quiet:
+        return
+    archive = f"an archive of {human_size(result.archive_bytes)}"
+    content = "an unknown number of files"
+    if result.files is not None and result.bytes is not None:
+        content = f"{human_count(result.files, 'file')}, {human_size(result.bytes)}"
+    if result.dry_run:
+        replacing = ", replacing the one there" if result.replaces else ""
+        show(f"Would pull {result.name} from {result.url} to {result.path}{replacing}")
+        show(f"  {content}, from {archive}")
+        return
+    show(f"Pulled {result.name}: {result.path}")
+    show(f"  {content}, from an archive of {_pace(result.archive_bytes, result)}")
+    show(f"  {result.url}")
+    show(f"  digest {result.digest}")
+    if result.kept is not None:
+        show(f"  the dataset it replaced is in no repository, and kept: {result.kept}")
+
+
+def _pace(size: int, result: "PushResult | PullResult") -> str:
+    rate = (result.bytes or 0) / max(result.seconds, 1e-6)
+    return f"{human_size(size)}, in {result.seconds:.1f} s ({human_size(rate)}/s)"
+
+
+def info(options: "Options", result: "DatasetInfo") -> None:
+    """Show what a dataset holds."""
+    if options.json:
+        show_json(asdict(result))
+        return
+    size = None if result.bytes is None else f"{human_size(result.bytes)} ({result.bytes:,} bytes)"
+    archive = result.archive_bytes
+    rows = [
+        ("name", result.name),
+        ("kind", result.kind),
+        ("location", result.location),
+        ("repository", result.repository),
+        ("modified", human_time(result.modified)),
+        ("files", "only unpacking would tell" if result.files is None else f"{result.files:,}"),
+        ("size", size),
+        ("archive", None if archive is None else f"{human_size(archive)} ({archive:,} bytes)"),
+        ("digest", result.digest),
+    ]
+    for line in columns([(key, value) for key, value in rows if value is not None]):
+        show(line)
+    if result.partitions:
+        show("partitions")
+        _show_partitions(result.partitions)
+    if result.meta:
+        show("meta")
+        for key, value in result.meta.items():
+            show(f"  {key}: {value if isinstance(value, str) else to_json(value)}")
+
+
+def _show_partitions(partitions: dict[str, "PartitionInfo"]) -> None:
+    rows = [
+        (name, human_count(partition.files, "file"), human_size(partition.bytes))
+        for name, partition in partitions.items()
+    ]
+    for line in columns(rows, right=frozenset({1, 2})):
+        show(f"  {line}")
+
+
+def settings(options: "Options", found: list["Setting"]) -> None:
+    """Show settings and where each came from."""
+    if options.json:
+        show_json([setting._asdict() for setting in found])
+        return
+    rows = [(key, _value(value), origin) for key, value, origin in found]
+    for line in columns([("setting", "value", "from"), *rows]):
+        show(line)
+
+
+def _value(value: str | int | bool | None) -> str:
+    if value is None:
+        return "-"
+    return str(value).lower() if isinstance(value, bool) else str(value)
