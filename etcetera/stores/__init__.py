@@ -5,14 +5,17 @@ frames. Every method raises the errors of :mod:`etcetera.errors` and nothing els
 cancellation.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol
 
-from etcetera.config import RepositorySettings
+from anyio import to_thread
+
+from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError
 
 
@@ -140,23 +143,32 @@ def open_store(settings: RepositorySettings) -> AbstractAsyncContextManager[Stor
     Opening is cheap and sends nothing; leaving closes every connection.
 
     Raises:
-        ConfigError: The URL names no known store, or the extra it needs is not installed.
+        ConfigError: The URL names no known store; or, on entering, the rest of it cannot be, or
+            the extra that the store needs is not installed.
     """
     scheme, separator, _ = settings.url.partition("://")
-    if separator and scheme == "s3":
-        if find_spec("aiobotocore") is None:
-            raise ConfigError(f"{settings.url} needs the extra 's3': pip install 'etcetera[s3]'")
-        from etcetera.stores.s3 import open_s3_store
+    if not separator or scheme not in ("s3", "file", "memory"):
+        raise ConfigError(
+            f"{redact_url(settings.url)!r} is no repository URL: expected s3://bucket/prefix or "
+            "file:///directory"
+        )
+    return _open(scheme, settings)
 
-        return open_s3_store(settings)
-    if separator and scheme == "file":
-        from etcetera.stores.file import open_file_store
 
-        return open_file_store(settings)
-    if separator and scheme == "memory":
-        from etcetera.stores.memory import open_memory_store
+@asynccontextmanager
+async def _open(scheme: str, settings: RepositorySettings) -> AsyncIterator[Store]:
+    # Even importing takes too long for an event loop.
+    opener = await to_thread.run_sync(_load, scheme, redact_url(settings.url))
+    async with opener(settings) as store:
+        yield store
 
-        return open_memory_store(settings)
-    raise ConfigError(
-        f"{settings.url!r} is no repository URL: expected s3://bucket/prefix or file:///directory"
-    )
+
+def _load(
+    scheme: str, shown_url: str
+) -> Callable[[RepositorySettings], AbstractAsyncContextManager[Store]]:
+    if scheme == "s3" and find_spec("aiobotocore") is None:
+        raise ConfigError(f"{shown_url} needs the extra 's3': pip install 'etcetera[s3]'")
+    module = import_module(f"etcetera.stores.{scheme}")
+    opener: Callable[[RepositorySettings], AbstractAsyncContextManager[Store]]
+    opener = getattr(module, f"open_{scheme}_store")
+    return opener

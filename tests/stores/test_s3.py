@@ -108,11 +108,20 @@ async def test_opening_sends_nothing() -> None:
         assert store.url == "s3://bucket"
 
 
-def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without aiobotocore the message names the extra to install."""
     monkeypatch.setitem(sys.modules, "aiobotocore", None)
     with pytest.raises(ConfigError, match=r"pip install 'etcetera\[s3\]'"):
-        open_store(RepositorySettings(url="s3://bucket/prefix"))
+        async with open_store(RepositorySettings(url="s3://bucket/prefix")):
+            pytest.fail("opened")
+
+
+@pytest.mark.parametrize("url", ["", "data", "/data", "gs://bucket", "http://u:secret@x/y"])
+def test_no_repository_url(url: str) -> None:
+    """What is no repository URL is refused at once, and no password in it is repeated."""
+    with pytest.raises(ConfigError) as caught:
+        open_store(RepositorySettings(url=url))
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "s3://key:secret@bucket/x", "s3://a b/"])
