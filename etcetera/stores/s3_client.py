@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from etcetera.config import RepositorySettings, redact_url
-from etcetera.errors import ConfigError, NetworkError
+from etcetera.errors import ConfigError, NetworkError, NotAllowed
 from etcetera.stores.common import GRACE_SECONDS, uninterrupted
 from etcetera.stores.s3_errors import Place, no_credentials, translate
 
@@ -109,7 +109,7 @@ class Connection:
 
         Raises:
             Refused: The answer was an expected error.
-            NoCredentials: It has to be signed, and nothing is there to sign with.
+            NoCredentials: It has to be signed, or was refused, and nothing is there to sign with.
             NetworkError: After the last attempt.
             EtceteraError: Any other, at once.
         """
@@ -120,6 +120,10 @@ class Connection:
         while True:
             try:
                 return await self._send(client, operation, expected, body, arguments)
+            except NotAllowed as error:
+                if self._anonymous:
+                    raise no_credentials(self.place) from error
+                raise
             except NetworkError:
                 pause = next(pauses, None)
                 if pause is None:

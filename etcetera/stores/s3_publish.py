@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from etcetera.errors import AlreadyExists, NetworkError, NotAllowed, StoreError
+from etcetera.errors import AlreadyExists, ExpiredCredentials, NetworkError, NotAllowed, StoreError
 from etcetera.stores import ObjectInfo
 from etcetera.stores.s3_client import Connection, delays
 from etcetera.stores.s3_errors import Refused
@@ -44,7 +44,7 @@ async def look(connection: Connection, key: str) -> dict[str, Any] | None:
         try:
             await connection.call("list_objects_v2", Prefix=key, MaxKeys=1)
         except NotAllowed as error:
-            if refusal.status != 404 or type(error) is not NotAllowed:
+            if refusal.status != 404 or isinstance(error, ExpiredCredentials):
                 raise
         if refusal.status == 404:
             connection.bucket_seen = True

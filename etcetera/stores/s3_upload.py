@@ -1,5 +1,6 @@
 """A multipart upload to an S3 server."""
 
+import asyncio
 import base64
 import hashlib
 import logging
@@ -54,6 +55,7 @@ class S3Upload:
     _checksums: bool = False
     _parts: dict[int, dict[str, Any]] = field(default_factory=dict)
     _sizes: dict[int, int] = field(default_factory=dict)
+    _publishing: bool = False
     _published: bool = False
 
     async def begin(self) -> None:
@@ -120,6 +122,7 @@ class S3Upload:
         return await uninterrupted(self._publish(publication))
 
     async def _publish(self, publication: Publication) -> ObjectInfo:
+        self._publishing = True
         info = await publication.run(self._send_complete)
         self._published = True
         return info
@@ -158,6 +161,8 @@ class S3Upload:
                     "abort_multipart_upload", _NO_UPLOAD, Key=self.key, UploadId=self.id
                 )
             except Refused:
+                if self._publishing and isinstance(error, asyncio.CancelledError):
+                    _logger.warning("%s may have been published; look with: etc ls", self.name)
                 return
             except EtceteraError as failure:
                 reason = str(failure)

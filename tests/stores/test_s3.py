@@ -199,8 +199,12 @@ async def test_unsigned_read(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> N
         for call in (push(store), put(store, overwrite=True), store.delete("a.tgz")):
             with pytest.raises(NoCredentials, match="none were found"):
                 await call
+        fake.tricks = {"head": [Answer(403), Answer(404)], "list": [error(403, "AccessDenied")] * 2}
+        with pytest.raises(NoCredentials, match="none were found"):
+            await store.head("private.tgz")
+        assert await store.head("absent.tgz") is None
     assert not any("authorization" in request.headers for request in fake.seen)
-    assert set(fake.operations) == {"head", "get"}
+    assert set(fake.operations) == {"head", "get", "list"}
 
 
 async def test_profile(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -554,6 +558,27 @@ async def test_cancelled_complete(
     assert fake.uploads == {}
     assert ("a.tgz" in fake.objects) == happens
     assert ("a.tgz was published" in caplog.text) == happens
+
+
+async def test_cancelled_complete_that_hangs(
+    fake: FakeS3, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the outcome cannot be found out in time, that is told instead."""
+    monkeypatch.setattr(common, "GRACE_SECONDS", 0.05)
+    asked = asyncio.Event()
+
+    async def hang(request: Request, serve: Callable[[], Answer]) -> Answer:
+        asked.set()
+        await asyncio.sleep(0.5)
+        return Answer(silent=True)
+
+    fake.tricks = {"complete": [hang], "abort": [error(404, "NoSuchUpload")]}
+    task = asyncio.create_task(push(store))
+    await asked.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert "may have been published" in caplog.text
 
 
 async def test_abort_fails(fake: FakeS3, store: Store) -> None:
