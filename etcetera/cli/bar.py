@@ -1,6 +1,6 @@
 """A line of the terminal that is written anew while a transfer runs."""
 
-from typing import Any
+from typing import Any, Self
 
 from rich import progress
 from rich.console import Console
@@ -40,7 +40,7 @@ class Bar:
         description = f"{describe(event)} {self._name}"
         self._bar.update(self._task, description=description, completed=done, total=total)
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
