@@ -5,20 +5,35 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import TypeVar, TypeVarTuple
 
-from anyio import CancelScope, CapacityLimiter, create_task_group, to_thread
+from anyio import CancelScope, create_task_group, to_thread
 from anyio.abc import TaskGroup
+
+from etcetera.transfer.options import KiB, TransferOptions
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 
-def processors() -> int:
-    """How many processors this process may use."""
+_SMALL_FILE = 32 * KiB
+"""Bytes; with files smaller than this on average, the interpreter is what limits."""
+
+
+def thread_count(options: TransferOptions, files: int, size: int) -> int:
+    """How many threads pack or unpack *files* files of *size* bytes together.
+
+    One per processor, but a single one for small files: then nearly all the time goes into the
+    interpreter, and several threads fight for its lock, which costs twice the processor time and
+    makes the event loop wait as well.
+    """
+    if options.threads is not None:
+        return options.threads
+    if size < files * _SMALL_FILE:
+        return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -51,7 +66,7 @@ def ordered(
 async def in_thread(
     function: Callable[[*Arguments], Result],
     *args: *Arguments,
-    limiter: CapacityLimiter | None = None,
+    pool: Executor | None = None,
     on_cancel: Callable[[], object] | None = None,
 ) -> Result:
     """Run blocking code in a worker thread; never return before it has ended.
@@ -63,10 +78,14 @@ async def in_thread(
     Args:
         function: What to run.
         *args: Its arguments.
-        limiter: How many threads may run at once; anyio's own by default.
+        pool: Whose threads to use; anyio's by default, which a service shares.
         on_cancel: Called at once when cancelled; may make *function* end early.
     """
-    task = asyncio.ensure_future(to_thread.run_sync(function, *args, limiter=limiter))
+    task: asyncio.Future[Result]
+    if pool is None:
+        task = asyncio.ensure_future(to_thread.run_sync(function, *args))
+    else:
+        task = asyncio.get_running_loop().run_in_executor(pool, function, *args)
     try:
         await asyncio.wait([task])
     except asyncio.CancelledError as cancelled:

@@ -16,7 +16,7 @@ from etcetera.errors import SourceChanged, os_errors
 from etcetera.transfer.codec import Frame, make_frame
 from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.options import KiB, MiB
-from etcetera.transfer.tar import BLOCK, Entry, header, header_size, padded
+from etcetera.transfer.tar import Entry, header, header_size, padded
 
 FRAME_TARGET = 512 * KiB
 """Tar bytes that a frame of several members has on average."""
@@ -42,20 +42,36 @@ class Group:
         Raises:
             SourceChanged: A file is not what the scan saw, or changed while it was read.
         """
-        pieces: list[bytes] = []
+        frame = _frame_buffer()
         members: list[PackedMember] = []
+        size = 0
         for entry in self.entries:
             head = header(entry)
-            pieces.append(head)
+            start = size + len(head)
+            stop = start + entry.size
+            frame[size:start] = head
             sha256 = ""
             if entry.kind == "f":
-                content = _read_file(root, entry)
+                content = frame[start:stop]
+                _read_file(root, entry, content)
                 sha256 = hashlib.sha256(content).hexdigest()
-                pieces.append(content)
-                if rest := -entry.size % BLOCK:
-                    pieces.append(bytes(rest))
+            size = start + padded(entry.size)
+            frame[stop:size] = bytes(size - stop)
             members.append(PackedMember(entry, len(head), sha256))
-        return make_frame(b"".join(pieces), level), members
+        return make_frame(frame[:size], level), members
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.frame = memoryview(bytearray(FRAME_MAX))
+
+
+_local = _Local()
+
+
+def _frame_buffer() -> memoryview:
+    """One thread's own: fresh memory for every frame would cost as much as compressing it."""
+    return _local.frame
 
 
 class LargeFile:
@@ -81,8 +97,7 @@ class LargeFile:
         entry = self.entry
         start = number * FRAME_MAX
         stop = min(start + FRAME_MAX, self.size)
-        data = bytearray(stop - start)
-        view = memoryview(data)
+        data = view = memoryview(bytearray(stop - start))
         if number == 0:
             view[: len(self.head)] = self.head
             view = view[len(self.head) :]
@@ -209,19 +224,19 @@ def _open(root: int, entry: Entry) -> int:
             raise error
 
 
-def _read_file(root: int, entry: Entry) -> bytes:
+def _read_file(root: int, entry: Entry, content: memoryview) -> None:
+    """Read a whole file into *content*, which is as long as the scan said."""
     descriptor = _open(root, entry)
     try:
         before = os.fstat(descriptor)
         _check_unchanged(entry, before)
-        # One byte more than it should have tells whether it grew.
-        content = os.read(descriptor, entry.size + 1)
-        while len(content) < entry.size and (more := os.read(descriptor, entry.size)):
-            content += more
-        if len(content) != entry.size:
-            raise _changed(entry)
+        count = os.readv(descriptor, [content]) if content else 0
+        while count < entry.size:
+            more = os.readv(descriptor, [content[count:]])
+            if not more:
+                raise _changed(entry)
+            count += more
         _check_unchanged(entry, os.fstat(descriptor), before)
-        return content
     except OSError as error:
         with os_errors(f"reading {entry.path}"):
             raise error

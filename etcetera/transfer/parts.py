@@ -104,8 +104,11 @@ def cut(pieces: Iterable[tuple[bytes, int]], part_size: int) -> Iterator[Part]:
         while view:
             if filled == part_size:
                 # Only now is it known that this part is not the last.
-                yield _part(number, chunks, size - tar_size, last=False)
-                number, size, filled, chunks = number + 1, tar_size, 0, []
+                part = _part(number, chunks, size - tar_size, last=False)
+                number, size, filled = number + 1, tar_size, 0
+                chunks.clear()
+                yield part
+                del part  # it may be sent and gone before the next one is cut
             taken = view[: part_size - filled]
             chunks.append(taken)
             filled += len(taken)

@@ -3,24 +3,24 @@
 Without an index: fetch in order → inflate → strict tar reader → write.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from anyio import (
-    CapacityLimiter,
     EndOfStream,
     Event,
     Semaphore,
     create_memory_object_stream,
-    from_thread,
 )
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.errors import CorruptArchive
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.extract import Extractor
-from etcetera.transfer.flow import in_thread, processors, task_group
+from etcetera.transfer.flow import in_thread, task_group, thread_count
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.unpack import (
     FrameJob,
@@ -91,18 +91,20 @@ async def _pull_frames(
     index: Index, extractor: Extractor, options: TransferOptions, report: Report
 ) -> Tally:
     tally = Tally.of(index.root)
-    threads = CapacityLimiter(options.threads or processors())
     # No buffer: a range waits in memory only while it is fetched or unpacked.
     send, receive = create_memory_object_stream[_Range](0)
-    async with task_group() as tasks:
-        for _ in range(options.workers):
-            tasks.start_soon(
-                _unpack_ranges, receive.clone(), index.archive, extractor, threads, report
-            )
-        receive.close()
-        async with send:
-            async for one in _plan_ranges(index, extractor, tally, options.part_size):
-                await send.send(one)
+    # Threads of its own, so that unpacking never queues behind a service's other work.
+    threads = thread_count(options, index.footer.files, index.footer.bytes)
+    with ThreadPoolExecutor(threads, "etcetera-unpack") as pool:
+        async with task_group() as tasks:
+            for _ in range(options.workers):
+                tasks.start_soon(
+                    _unpack_ranges, receive.clone(), index.archive, extractor, pool, report
+                )
+            receive.close()
+            async with send:
+                async for one in _plan_ranges(index, extractor, tally, options.part_size):
+                    await send.send(one)
     return tally
 
 
@@ -139,15 +141,13 @@ async def _unpack_ranges(
     receive: ObjectReceiveStream[_Range],
     archive: Archive,
     extractor: Extractor,
-    threads: CapacityLimiter,
+    pool: Executor,
     report: Report,
 ) -> None:
     async with receive:
         async for one in receive:
             data = await archive.read(one.start, one.stop)
-            size = await in_thread(
-                unpack_frames, data, one.start, one.jobs, extractor, limiter=threads
-            )
+            size = await in_thread(unpack_frames, data, one.start, one.jobs, extractor, pool=pool)
             report(size, len(data))
 
 
@@ -155,23 +155,26 @@ async def _pull_stream(
     archive: Archive, extractor: Extractor, options: TransferOptions, report: Report
 ) -> Tally:
     send, receive = create_memory_object_stream[bytes](0)
-    async with task_group() as tasks:
-        tasks.start_soon(_fetch_in_order, archive, options, send, report)
-        async with receive:
+    with ThreadPoolExecutor(1, "etcetera-unpack") as pool:
+        async with task_group() as tasks, receive:
+            tasks.start_soon(_fetch_in_order, archive, options, send, report)
             return await in_thread(
                 unpack_stream,
-                _from_loop(receive),
+                _from_loop(receive, asyncio.get_running_loop()),
                 extractor,
-                limiter=CapacityLimiter(1),
+                pool=pool,
+                # Then the thread gets no more, and ends.
                 on_cancel=tasks.cancel_scope.cancel,
             )
 
 
-def _from_loop(receive: ObjectReceiveStream[bytes]) -> Iterator[bytes]:
+def _from_loop(
+    receive: ObjectReceiveStream[bytes], loop: asyncio.AbstractEventLoop
+) -> Iterator[bytes]:
     """In a worker thread: what the loop's tasks send."""
     while True:
         try:
-            yield from_thread.run(receive.receive)
+            yield asyncio.run_coroutine_threadsafe(receive.receive(), loop).result()
         except EndOfStream:
             return
 

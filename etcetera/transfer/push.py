@@ -2,17 +2,18 @@
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from anyio import CancelScope, CapacityLimiter, create_memory_object_stream
+from anyio import CancelScope, create_memory_object_stream
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.errors import AlreadyExists
 from etcetera.stores import ObjectInfo, Store, Upload
 from etcetera.transfer import codec
-from etcetera.transfer.flow import in_thread, ordered, processors, task_group
+from etcetera.transfer.flow import in_thread, ordered, task_group, thread_count
 from etcetera.transfer.index_writer import IndexWriter
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pack import Group, LargeFile, Slice, group, open_root
@@ -136,8 +137,9 @@ class Packing:
 
     def __init__(self, scanned: Scan, part_size: int, options: TransferOptions) -> None:
         self._index = IndexWriter()
-        # A thread of its own, so that packing never queues behind a service's other work.
-        self._limiter = CapacityLimiter(1)
+        # A thread of its own: packing never queues behind a service's other work, and its large
+        # buffers come from one arena of the allocator, which reuses them.
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="etcetera-pack")
         self._parts: Generator[Part] = _pack_parts(scanned, self._index, part_size, options)
 
     @property
@@ -147,11 +149,12 @@ class Packing:
 
     async def next_part(self) -> Part | None:
         """Pack up to the end of one part; ``None`` after the last."""
-        return await in_thread(partial(next, self._parts, None), limiter=self._limiter)
+        return await in_thread(partial(next, self._parts, None), pool=self._pool)
 
     async def close(self) -> None:
         """Stop the threads and close the files."""
-        await in_thread(self._parts.close, limiter=self._limiter)
+        await in_thread(self._parts.close, pool=self._pool)
+        self._pool.shutdown(wait=False)
 
 
 def _pack_parts(
@@ -165,7 +168,7 @@ def _pack_frames(
 ) -> Iterator[tuple[bytes, int]]:
     """Yield the archive's bytes, each piece with the tar bytes it stands for."""
     yield codec.GZIP_HEADER, 0
-    threads = options.threads or processors()
+    threads = thread_count(options, scanned.total.files, scanned.total.bytes)
     root = open_root(scanned.root)
     large: dict[LargeFile, None] = {}
 
@@ -176,7 +179,7 @@ def _pack_frames(
             yield job
 
     packed = ordered(
-        lambda job: job.pack(root, options.level), jobs(), threads=threads, window=4 * threads
+        lambda job: job.pack(root, options.level), jobs(), threads=threads, window=2 * threads + 4
     )
     try:
         for job, (frame, members) in packed:

@@ -185,9 +185,7 @@ def read_header(stream: ByteStream, dialects: set[str] | None = None) -> Entry |
         raw = _parse(block, offset)
         if raw.typeflag not in b"xgLK":
             break
-        if raw.size > MAX_EXTENSION:
-            raise _corrupt(offset, f"an extended header of {raw.size} bytes")
-        data = stream.read(padded(raw.size))[: raw.size]
+        data = _read_extension(stream, raw, offset)
         if raw.typeflag in b"xg":
             if extended or longs:
                 raise _corrupt(offset, "several extended headers for one member")
@@ -208,6 +206,12 @@ def read_header(stream: ByteStream, dialects: set[str] | None = None) -> Entry |
             raise _corrupt(offset, "extended headers of pax and of GNU in one archive")
     stream.mark = stream.offset
     return _entry(raw, pax, longs, offset)
+
+
+def _read_extension(stream: ByteStream, raw: "_Raw", offset: int) -> bytes:
+    if raw.size > MAX_EXTENSION:
+        raise _corrupt(offset, f"an extended header of {raw.size} bytes")
+    return stream.read(padded(raw.size))[: raw.size]
 
 
 class _Raw(NamedTuple):
