@@ -28,6 +28,8 @@ from etcetera.stores.s3_upload import S3Upload, content_md5, object_arguments
 
 SLOWEST_BYTES_PER_SECOND = 4096
 """A body that comes more slowly is asked for again."""
+READ_BYTES = 1 << 20
+"""At most so much is taken from a body at once."""
 PROGRESS_BYTES = 1 << 16
 """Attempts are counted anew once a body has brought so much."""
 
@@ -93,14 +95,13 @@ class S3Object:
         try:
             with anyio.fail_after(STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND):
                 exact = self._check(answer, begin, stop)
-                content = body.raw_stream.content
                 while begin < stop:
-                    piece = await content.readany()
+                    piece = await body.read(READ_BYTES)
                     if not piece:
                         raise NetworkError(f"{self.info.key}: the server sent less than it has")
                     pieces.append(piece[: stop - begin])
                     begin += len(piece)
-                if exact and (begin > stop or await content.readany()):
+                if exact and (begin > stop or await body.read(READ_BYTES)):
                     raise StoreError(f"{self.info.key}: the server sent more than asked for")
         except EtceteraError:
             raise

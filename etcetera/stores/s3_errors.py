@@ -130,6 +130,7 @@ def translate(
         (
             exceptions.ConnectionError,
             exceptions.HTTPClientError,
+            exceptions.IncompleteReadError,
             aiohttp.ClientError,
             ConnectionError,
             TimeoutError,
