@@ -11,7 +11,7 @@ from etcetera.transfer import codec
 from etcetera.transfer.codec import Frame, make_frame
 from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
 from etcetera.transfer.index import FOOTER, MAX_SEGMENT, SEGMENT_COLUMNS, VERSION, index_entry
-from etcetera.transfer.paths import order_key
+from etcetera.transfer.paths import order_key, partition_of
 from etcetera.transfer.scan import Totals
 from etcetera.transfer.tar import BLOCK, END, Entry, header, padded
 
@@ -166,7 +166,7 @@ class IndexWriter:
         self._position += header_size + padded(entry.size)
         if entry.kind == "l":
             segment.targets.append(entry.target)
-        partition = partition_of(entry)
+        partition = partition_of(entry.path)
         if partition and partition not in self._partitions:
             self._partitions[partition] = Totals()
         if entry.kind == "f":
@@ -204,14 +204,6 @@ class IndexWriter:
             }
             for name, value in row.items():
                 self._columns[name].append(value)
-
-
-def partition_of(entry: Entry) -> str:
-    """The partition that *entry* is, or lies in; empty outside ``data``."""
-    components = entry.path.split("/", 2)
-    if components[0] != "data" or len(components) < 2:
-        return ""
-    return components[1]
 
 
 def _line(value: Any) -> bytes:

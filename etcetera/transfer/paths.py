@@ -111,3 +111,8 @@ def rank(top: str) -> int:
     if top in _FIRST:
         return _FIRST.index(top)
     return len(_FIRST) + (top == "data")
+
+
+def partition_of(path: str) -> str:
+    """The partition that *path* is, or lies in; empty outside ``data``."""
+    return path.split("/", 2)[1] if path.startswith("data/") else ""

@@ -11,9 +11,9 @@ from etcetera.transfer import codec
 from etcetera.transfer.digest import DatasetDigest, digest_row
 from etcetera.transfer.extract import Extractor, LargeTarget, Writer, wrong_content
 from etcetera.transfer.gunzip import gunzip
-from etcetera.transfer.index import FramePlace, MemberPlace, Root, Segment
+from etcetera.transfer.index import Footer, FramePlace, MemberPlace, Root, Segment
 from etcetera.transfer.options import MiB
-from etcetera.transfer.paths import INDEX_NAME, order_key
+from etcetera.transfer.paths import INDEX_NAME, order_key, partition_of
 from etcetera.transfer.scan import Fingerprint, Totals
 from etcetera.transfer.stream import ByteStream
 from etcetera.transfer.tar import Entry, header, read_header, read_members
@@ -189,6 +189,7 @@ class Tally:
 
     def __init__(self, *, ordered: bool) -> None:
         self.total = Totals()
+        self.partitions: dict[str, Totals] = {}
         self.fingerprint = Fingerprint()
         self._digest = DatasetDigest()
         self._ordered = ordered
@@ -214,6 +215,10 @@ class Tally:
         """Add one member."""
         if entry.kind != "d":
             self.fingerprint.add(entry.path, entry.size, entry.mtime, entry.target)
+        if partition := partition_of(entry.path):
+            totals = self.partitions.setdefault(partition, Totals())
+            if entry.kind == "f":
+                totals.add(entry.size)
         if entry.kind == "f":
             self.total.add(entry.size)
         if self._ordered:
@@ -232,6 +237,17 @@ class Tally:
             self._digest.add(path, row)
         self._rows.clear()
         return self._digest.value()
+
+
+def check_claims(footer: Footer, root: Root, tally: Tally, digest: str) -> None:
+    """Raise CorruptArchive unless digest and sums of the index are those of what was unpacked."""
+    claimed = [footer.digest, (footer.files, footer.bytes), _sums(root.partitions)]
+    if claimed != [digest, (tally.total.files, tally.total.bytes), _sums(tally.partitions)]:
+        raise CorruptArchive("archive is corrupt: its index does not fit it (the digest or a sum)")
+
+
+def _sums(partitions: dict[str, Totals]) -> dict[str, tuple[int, int]]:
+    return {name: (totals.files, totals.bytes) for name, totals in partitions.items()}
 
 
 def unpack_stream(chunks: Iterable[bytes], extractor: Extractor) -> Tally:
