@@ -4,10 +4,8 @@ Each runs in a process of its own, so that it does not compete for the interpret
 on 127.0.0.1 only, and dies with the process that started it.
 """
 
-import ctypes
 import http.client
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +17,15 @@ from pathlib import Path
 
 READY_SECONDS = 60.0
 """How long a server may take to start."""
+
+# Not as a function to be run after forking, which is deprecated once there are threads.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 _MOTO = """
 import sys, threading
@@ -52,19 +59,13 @@ class S3Server:
     secret: str = "testing-secret"
 
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 @contextmanager
 def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
-        command,
+        [sys.executable, "-c", _DIE_WITH_PARENT, *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        preexec_fn=_die_with_parent,
     ) as process:
         try:
             yield process
