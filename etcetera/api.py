@@ -1,16 +1,15 @@
 """What etcetera can do, asynchronously."""
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Literal
 
 from etcetera.config import Config
-from etcetera.dataset import Dataset, check_name
+from etcetera.dataset import Dataset, check_name, parse_meta
 from etcetera.errors import (
     AlreadyExists,
     ArchiveError,
@@ -32,7 +31,7 @@ from etcetera.transfer.push import prepare
 from etcetera.transfer.push import push as push_archive
 from etcetera.transfer.scan import Totals, scan
 
-_MAX_META = 16 * MiB
+_MAX_META = MiB
 """Bytes of a ``meta.json`` that is read out of an archive."""
 
 
@@ -516,18 +515,8 @@ async def _remote_info(
         files=index.footer.files,
         bytes=index.footer.bytes,
         digest=index.footer.digest,
-        meta=await in_thread(_parse_meta, content) if content is not None else {},
+        meta=parse_meta(content, f"meta.json of {name}") if content is not None else {},
     )
-
-
-def _parse_meta(content: bytes) -> dict[str, Any]:
-    try:
-        meta = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InvalidDataset("the dataset's meta.json is no JSON") from error
-    if not isinstance(meta, dict):
-        raise InvalidDataset("the dataset's meta.json holds something else than an object")
-    return meta
 
 
 def _partitions(totals: dict[str, Totals]) -> dict[str, PartitionInfo]:

@@ -210,12 +210,23 @@ def _check_component(name: str, kind: str) -> None:
 
 
 def _read_meta(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
+    return parse_meta(path.read_bytes(), str(path)) if path.is_file() else {}
+
+
+def parse_meta(content: bytes, where: str) -> dict[str, object]:
+    """What a ``meta.json`` holds.
+
+    Args:
+        content: The file's bytes.
+        where: Names it in errors.
+
+    Raises:
+        InvalidDataset: It is not a JSON object.
+    """
     try:
-        meta = json.loads(path.read_text(encoding="utf-8-sig"))
+        meta = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InvalidDataset(f"{path} is not valid JSON: {error}") from error
+        raise InvalidDataset(f"{where} is not valid JSON: {error}") from error
     if not isinstance(meta, dict):
-        raise InvalidDataset(f"{path} must hold a JSON object, not a {type(meta).__name__}")
+        raise InvalidDataset(f"{where} must hold a JSON object, not a {type(meta).__name__}")
     return meta

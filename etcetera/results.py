@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class DatasetInfo:
     """``None`` for a local dataset."""
     repository: str | None = None
     """Where a local dataset was last pushed to or pulled from."""
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, object] = field(default_factory=dict)
     """What ``meta.json`` holds; empty without one."""
 
 

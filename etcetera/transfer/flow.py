@@ -1,6 +1,7 @@
 """Work on threads: ordered and bounded, and never left behind by a cancellation."""
 
 import asyncio
+import math
 import os
 import sys
 from collections import deque
@@ -9,7 +10,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import TypeVar, TypeVarTuple
 
-from anyio import CancelScope, create_task_group, to_thread
+from anyio import CancelScope, create_task_group, current_effective_deadline, to_thread
 from anyio.abc import TaskGroup
 
 from etcetera.transfer.options import KiB, TransferOptions
@@ -98,8 +99,10 @@ async def in_thread(
         caller = asyncio.current_task()
         if task.cancelled() or task.exception() is not None or caller is None:
             raise
-        caller.uncancel()
-        caller.cancel(*cancelled.args)
+        # A cancel scope asks again at every await by itself; a plain Task.cancel() asks once.
+        if current_effective_deadline() != -math.inf:
+            caller.uncancel()
+            caller.cancel(*cancelled.args)
     return task.result()
 
 
