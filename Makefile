@@ -55,8 +55,8 @@ $(READY): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@echo "$(VENV): installing etcetera, its extras and what checks it"
 	@# Older ones do not know dependency groups.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[s3,demo]' --group dev
+	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install -qq --editable '.[s3,demo]' --group dev
 	@touch $@
 
 # Archives have to agree with other people's tools, so the tests run them.

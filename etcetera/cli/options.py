@@ -57,6 +57,12 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+def _help(context: typer.Context, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
 def _option(*names: str, metavar: str | None = None, help: str) -> Any:  # noqa: A002 - Typer's word
     return typer.Option(*names, metavar=metavar, help=help, callback=_remember, expose_value=False)
 
@@ -92,6 +98,17 @@ def shared(
         str | None,
         _option("--url", metavar="URL", help="The default repository, instead of $ETC_URL."),
     ] = None,
+    show_help: Annotated[
+        bool,
+        typer.Option(
+            "-h",
+            "--help",
+            help="Show this message and exit.",
+            callback=_help,
+            expose_value=False,
+            is_eager=True,
+        ),
+    ] = False,
 ) -> None:
     """Share datasets through a bucket: pack, upload, fetch and unpack in one go."""
 
@@ -100,29 +117,28 @@ def complete_commands(app: typer.Typer) -> TyperGroup:
     """Return the commands of *app*, each accepting what comes before its name after it as well."""
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)  # noqa: S101 - it has a callback and several commands
-    everywhere = [
-        parameter for parameter in group.params if parameter.name in Options.__dataclass_fields__
-    ]
+    names = (*Options.__dataclass_fields__, "show_help")
+    everywhere = [parameter for parameter in group.params if parameter.name in names]
     for command in group.commands.values():
         command.params.extend(everywhere)
     for command in (group, *group.commands.values()):
+        command.add_help_option = False  # one of Typer's own would be no light one, see below
         for parameter in command.params:
-            _keep_text(parameter)
+            if not isinstance(parameter.process_value, partial):
+                _take_as_it_is(parameter)
     return group
 
 
-def _keep_text(parameter: Any) -> None:
-    """Take the text of a parameter as it is.
+def _take_as_it_is(parameter: Any) -> None:
+    """Have the value of a parameter, a flag or a text, reach the command as it is.
 
-    Typer has pydantic validate whatever is no flag, even an option that was not given: importing
-    that takes longer than all the rest of ``etc ls``.
+    Typer has pydantic validate it, even if it was not given: importing that takes longer than all
+    the rest of ``etc ls``.
     """
-    if isinstance(parameter, TyperArgument) or not parameter.is_flag:
-        original = parameter.process_value
-        parameter.process_value = partial(_process_text, parameter, original)
+    parameter.process_value = partial(_process, parameter, parameter.process_value)
 
 
-def _process_text(
+def _process(
     parameter: TyperArgument | TyperOption, original: Any, context: typer.Context, value: Any
 ) -> Any:
     if parameter.required and not value:

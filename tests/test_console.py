@@ -1,0 +1,133 @@
+"""What the terminal gets to see."""
+
+import io
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from etcetera.cli.output import (
+    can_animate,
+    clean,
+    columns,
+    human_count,
+    human_size,
+    show,
+    show_json,
+    tell,
+    to_json,
+)
+from etcetera.cli.progress import describe, measure
+from etcetera.progress import Phase, Progress
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, and wörter", "plain, and wörter"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\nb\tc\rd", "a\\nb\\tc\\rd"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\x7f\x00", "\\x7f\\x00"),
+        ("gpj.\u202eexe", "gpj.\\u202eexe"),
+        ("\u2066a\u2069\u200f\u061c", "\\u2066a\\u2069\\u200f\\u061c"),
+        ("one\u2028two", "one\\u2028two"),
+        ("\udcff", "\\xff"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_clean_escapes_what_drives_a_terminal(text: str, shown: str) -> None:
+    """No control character, direction mark or broken byte is printed as such."""
+    assert clean(text) == shown
+
+
+def test_everything_printed_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    """Results and messages go through the same escaping."""
+    show("a\x1bb")
+    tell("c\x1bd")
+    show_json({"e": "\x1b\u202e"})
+    printed = capsys.readouterr()
+    assert printed.out == 'a\\x1bb\n{\n  "e": "\\u001b\\u202e"\n}\n'
+    assert printed.err == "c\\x1bd\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        ((1 << 20) - 1, "1.0 MiB"),
+        (5 << 30, "5.0 GiB"),
+        (1 << 62, "4096.0 PiB"),
+    ],
+)
+def test_human_size(size: int, shown: str) -> None:
+    """Sizes are rounded, and never to 1024 of a unit."""
+    assert human_size(size) == shown
+
+
+def test_human_count() -> None:
+    """One is singular."""
+    assert human_count(1, "file") == "1 file"
+    assert human_count(12_345, "file") == "12,345 files"
+
+
+def test_columns_align_what_is_wide_or_combines() -> None:
+    """Characters count by the columns they take."""
+    rows = [("ab", "1"), ("日本", "22"), ("e\u0301", "333")]
+    assert columns(rows, right=frozenset({1})) == ["ab      1", "日本   22", "e\u0301     333"]
+
+
+def test_json_has_iso_times() -> None:
+    """Times can be read back."""
+    assert to_json(datetime(2026, 1, 2, tzinfo=UTC)) == '"2026-01-02T00:00:00+00:00"'
+
+
+@pytest.mark.parametrize("term", ["dumb", "", "unknown"])
+def test_a_dumb_terminal_is_not_animated(term: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are written anew only where that works."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    assert can_animate()
+    monkeypatch.setenv("TERM", term)
+    assert not can_animate()
+
+
+def _event(phase: Phase, done: int, total: int | None, operation: str = "push") -> Progress:
+    return Progress(
+        operation="push" if operation == "push" else "pull",
+        name="x",
+        phase=phase,
+        done=done,
+        total=total,
+        transferred=7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "words", "measured"),
+    [
+        (_event("scan", 0, None), "scanning", (7, None)),
+        (_event("transfer", 50, 100), "pushing", (50, 100)),
+        (_event("transfer", 100, 100), "publishing", (99, 100)),
+        (_event("publish", 100, 100), "publishing", (99, 100)),
+        (_event("done", 100, 100), "published", (100, 100)),
+        (_event("transfer", 100, 100, "pull"), "pulling", (99, 100)),
+        (_event("install", 100, 100, "pull"), "installing", (99, 100)),
+        (_event("transfer", 0, None, "pull"), "pulling", (7, None)),
+        (_event("done", 100, 100, "pull"), "installed", (100, 100)),
+    ],
+)
+def test_progress_is_whole_only_when_done(
+    event: Progress, words: str, measured: tuple[int, int | None]
+) -> None:
+    """All bytes being there is not the end: only being published or installed is."""
+    assert describe(event) == words
+    assert measure(event) == measured
