@@ -141,6 +141,6 @@ def _take_as_it_is(parameter: Any) -> None:
 def _process(
     parameter: TyperArgument | TyperOption, original: Any, context: typer.Context, value: Any
 ) -> Any:
-    if parameter.required and not value:
+    if parameter.required and not value and not context.resilient_parsing:
         return original(context, value)  # which says what is missing
     return value if parameter.callback is None else parameter.callback(context, parameter, value)
