@@ -557,7 +557,7 @@ class TestInterruption:
         assert finished("register", str(directory))[0] == 0
         return tmp_path / "etc.toml"
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     @pytest.mark.parametrize("extra", [[], ["--json"]])
     def test_upload_is_dropped(
         self, number: signal.Signals, extra: list[str], settings: Path
@@ -579,8 +579,23 @@ class TestInterruption:
         else:
             assert errors.splitlines() == [
                 "etc: cleaning up; interrupt once more to stop at once",
-                "etc: interrupted; what was begun is cleaned up",
+                "etc: interrupted",
             ]
+
+    def test_ignored_signals_stay_ignored(self, settings: Path) -> None:
+        """What nohup asks for is respected."""
+        with slow_server() as server:
+            _configure(settings, server.endpoint)
+            server.doings.may_abort.set()
+            arguments = ("push", "flowers", "--config", str(settings))
+            with process(*arguments, preexec_fn=_ignore_hangup) as running:
+                assert server.doings.sending.wait(30)
+                running.send_signal(signal.SIGHUP)
+                time.sleep(0.3)
+                assert running.poll() is None
+                running.send_signal(signal.SIGINT)
+                running.communicate()
+            assert running.returncode == 130
 
     def test_a_second_one_stops_at_once(self, settings: Path) -> None:
         """Who insists does not wait for the network, and is told what that may mean."""
@@ -596,6 +611,10 @@ class TestInterruption:
                 assert time.monotonic() - began < 5
             assert running.returncode == 130
         assert "may be left open" in errors
+
+
+def _ignore_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _configure(settings: Path, endpoint: str) -> None:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json = options.json or "--json" in arguments
         return _failed(error, options)
     if status == INTERRUPTED:
-        _say(options, "Interrupted", "interrupted; what was begun is cleaned up", INTERRUPTED, ())
+        _say(options, "Interrupted", "interrupted", INTERRUPTED, ())
     return status or 0
 
 
@@ -85,9 +85,9 @@ def _say(options: Options, name: str, message: str, status: int, notes: Sequence
 
 @contextmanager
 def _interruptible(options: Options) -> Iterator[None]:
-    """Turn Ctrl-C, and a request to terminate, into KeyboardInterrupt; obey a second one at once.
+    """Turn Ctrl-C, a request to terminate and the end of the terminal into KeyboardInterrupt.
 
-    Cleaning up waits for the network; who asks twice does not want to.
+    Cleaning up waits for the network; who asks twice does not want to, and is obeyed at once.
     """
     interrupted = False
 
@@ -103,7 +103,10 @@ def _interruptible(options: Options) -> Iterator[None]:
         raise KeyboardInterrupt
 
     previous = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # Whoever started us may want us not to listen: nohup, a shell's background jobs.
+        if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
         yield
