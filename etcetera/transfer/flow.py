@@ -5,12 +5,18 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import TypeVar, TypeVarTuple
 
-from anyio import CancelScope, create_task_group, current_effective_deadline, to_thread
+from anyio import (
+    BrokenResourceError,
+    CancelScope,
+    create_task_group,
+    current_effective_deadline,
+    to_thread,
+)
 from anyio.abc import TaskGroup
 
 from etcetera.transfer.options import KiB, TransferOptions
@@ -124,12 +130,23 @@ async def in_threads(manager: AbstractContextManager[Result]) -> AsyncIterator[R
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[TaskGroup]:
-    """A task group whose first error comes out alone, not in an exception group."""
+    """A task group whose first error comes out alone, not in an exception group.
+
+    A stream that broke because the task at its other end failed is not what went wrong.
+    """
     try:
         async with create_task_group() as tasks:
             yield tasks
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        errors = list(_leaves(group))
+        causes = [error for error in errors if not isinstance(error, BrokenResourceError)]
+        error = (causes or errors)[0]
         raise error from error.__cause__
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -5,8 +5,10 @@ which members share a frame depends on their own paths and sizes, not on what st
 them, so one added file moves few borders.
 """
 
+import errno
 import hashlib
 import os
+import stat
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,6 +18,7 @@ from etcetera.errors import SourceChanged, os_errors
 from etcetera.transfer.codec import Frame, make_frame
 from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.options import KiB, MiB
+from etcetera.transfer.scan import whole_seconds
 from etcetera.transfer.tar import Entry, header, header_size, padded
 
 FRAME_TARGET = 512 * KiB
@@ -217,9 +220,10 @@ def open_root(root: Path) -> int:
 def _open(root: int, entry: Entry) -> int:
     try:
         return os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=root)
-    except FileNotFoundError:
-        raise _changed(entry) from None
     except OSError as error:
+        # Gone, or a link, socket or file where there was none.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            raise _changed(entry) from None
         with os_errors(f"reading {entry.path}"):
             raise error
 
@@ -247,10 +251,14 @@ def _read_file(root: int, entry: Entry, content: memoryview) -> None:
 def _check_unchanged(
     entry: Entry, now: os.stat_result, before: os.stat_result | None = None
 ) -> None:
-    if now.st_size != entry.size or (
-        before is not None
-        and (now.st_mtime_ns, now.st_ctime_ns) != (before.st_mtime_ns, before.st_ctime_ns)
-    ):
+    if before is None:
+        seen = (now.st_size, whole_seconds(now), stat.S_ISREG(now.st_mode))
+        changed = seen != (entry.size, entry.mtime, True)
+    else:
+        changed = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (
+            before.st_size, before.st_mtime_ns, before.st_ctime_ns
+        )  # fmt: skip
+    if changed:
         raise _changed(entry)
 
 

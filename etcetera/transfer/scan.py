@@ -190,8 +190,12 @@ def _look(
     except OSError as error:
         with os_errors(f"reading {child.path}"):
             raise error
-    mtime = min(max(0, status.st_mtime_ns // 1_000_000_000), _MAX_TIME)
-    return code, size, mtime, target, problem
+    return code, size, whole_seconds(status), target, problem
+
+
+def whole_seconds(status: os.stat_result) -> int:
+    """The modification time as archives keep it."""
+    return min(max(0, status.st_mtime_ns // 1_000_000_000), _MAX_TIME)
 
 
 def fingerprint(root: Path) -> str:
