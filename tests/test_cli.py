@@ -21,6 +21,7 @@ import etcetera
 from etcetera import blocking
 from etcetera.cli import main
 from etcetera.errors import NoSpace, StoreError
+from etcetera.results import PushResult
 from tests.slow_server import slow_server
 
 
@@ -221,19 +222,36 @@ class TestCommands:
         assert {"key": "public", "value": False, "origin": "default"} in listed
         assert {"key": "url", "value": "s3://bucket", "origin": str(settings)} in listed
 
+    @pytest.mark.parametrize("quiet", [[], ["-q"]])
     def test_public_is_announced(
         self,
-        directory: Path,
-        repository: Path,
+        quiet: list[str],
         tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         """Who publishes for everybody is told before and after."""
+
+        def push(*_arguments: object, **_options: object) -> PushResult:
+            assert ("everybody will be able to read x" in capsys.readouterr().err) == (not quiet)
+            return PushResult(
+                name="x",
+                url="s3://bucket/x.tgz",
+                files=1,
+                bytes=1,
+                archive_bytes=1,
+                part_size=1,
+                memory=1,
+                replaces=False,
+                public=True,
+                digest="sha256:0",
+            )
+
+        monkeypatch.setattr(blocking, "push", push)
         settings = tmp_path / "etc.toml"
-        settings.write_text("public = true\n")
-        assert main(["register", str(directory)]) == 0
-        main(["--config", str(settings), "push", "flowers"])
-        assert "everybody will be able to read flowers" in capsys.readouterr().err
+        settings.write_text('url = "s3://bucket"\npublic = true\n')
+        assert main(["--config", str(settings), "push", "x", *quiet]) == 0
+        assert ("everybody can read it" in capsys.readouterr().out) == (not quiet)
 
     def test_original_command_lines(
         self, directory: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,13 +11,16 @@ from etcetera.cli.output import clean, human_size
 from etcetera.cli.progress import describe, measure
 from etcetera.progress import Progress
 
+_NAME_LENGTH = 20
+
 
 class Bar:
     """Draws what a transfer tells; a context manager."""
 
     def __init__(self, name: str) -> None:
         """Say *name* beside the bar."""
-        self._name = clean(name)
+        # The user knows it; what changes needs the room.
+        self._name = clean(name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…")
         self._moving = False
         self._bar = progress.Progress(
             progress.TextColumn(
