@@ -1,5 +1,6 @@
 """What etcetera can do, asynchronously."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,6 +31,8 @@ from etcetera.transfer.pull import pull as pull_archive
 from etcetera.transfer.push import prepare
 from etcetera.transfer.push import push as push_archive
 from etcetera.transfer.scan import Totals, scan
+
+_logger = logging.getLogger("etcetera")
 
 _MAX_META = MiB
 """Bytes of a ``meta.json`` that is read out of an archive."""
@@ -241,6 +244,7 @@ async def apush(
         if dry_run:
             return result(archive_bytes=plan.bound, dry_run=True)
         meter.total = scanned.tar_size
+        inode = (await in_thread(dataset.root.stat)).st_ino
         pushed = await push_archive(
             prepared, store, key, config.transfer, overwrite=force, report=meter.add
         )
@@ -253,9 +257,13 @@ async def apush(
             files=scanned.total.files,
             bytes=scanned.total.bytes,
             fingerprint=scanned.fingerprint,
-            inode=(await in_thread(dataset.root.stat)).st_ino,
+            inode=inode,
         )
-        await in_thread(home.write_receipt, receipt)
+        try:
+            await in_thread(home.write_receipt, receipt)
+        except EtceteraError as error:
+            # It is published all the same; without a receipt, purging it asks for --force.
+            _logger.warning("%s was published, but not noted in %s: %s", name, home.path, error)
         meter.finish()
         return result(
             archive_bytes=pushed.info.size,

@@ -1,9 +1,12 @@
 """What every test gets."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import RCLONE_BUCKET, S3Server, moto_server, rclone_server
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +21,25 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """Run moto for all tests."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory whose directories rclone serves as buckets."""
+    directory = tmp_path_factory.mktemp("rclone")
+    (directory / RCLONE_BUCKET).mkdir()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def rclone(rclone_directory: Path) -> Iterator[S3Server]:
+    """Run rclone for all tests."""
+    with rclone_server(rclone_directory) as server:
+        yield server

@@ -5,6 +5,7 @@ on 127.0.0.1 only, and dies with the process that started it.
 """
 
 import http.client
+import secrets
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+RCLONE_BUCKET = "bucket"
+"""The bucket that tests find on rclone, which sees none that is made after it started."""
 
 READY_SECONDS = 60.0
 """How long a server may take to start."""
@@ -120,3 +125,24 @@ def rclone_server(directory: Path) -> Iterator[S3Server]:
     with _process([rclone, "serve", "s3", *options, str(directory)]) as process:
         _wait_until_ready(port, process)
         yield server
+
+
+def make_moto_bucket(server: S3Server) -> str:
+    """Create a bucket with a name of its own."""
+    bucket = f"bucket-{secrets.token_hex(8)}"
+    assert _request(server, "PUT", bucket) == 200
+    return bucket
+
+
+def delete_object(server: S3Server, path: str) -> None:
+    """Delete ``bucket/key`` from moto, which looks at no signature."""
+    assert _request(server, "DELETE", path) == 204
+
+
+def _request(server: S3Server, method: str, path: str) -> int:
+    connection = http.client.HTTPConnection(urlsplit(server.endpoint).netloc, timeout=30)
+    try:
+        connection.request(method, f"/{path}")
+        return connection.getresponse().status
+    finally:
+        connection.close()

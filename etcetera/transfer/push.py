@@ -154,7 +154,7 @@ class Packing:
     async def close(self) -> None:
         """Stop the threads and close the files."""
         await in_thread(self._parts.close, pool=self._pool)
-        self._pool.shutdown(wait=False)
+        self._pool.shutdown()  # its only thread is idle: nothing to wait for
 
 
 def _pack_parts(

@@ -1,12 +1,10 @@
 """The stores under test, and the servers behind them."""
 
-import http.client
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,9 +12,7 @@ from etcetera.config import RepositorySettings
 from etcetera.stores import Store
 from etcetera.stores.memory import memory_store
 from etcetera.stores.s3 import S3Store
-from tests.servers import S3Server, moto_server, rclone_server
-
-RCLONE_BUCKET = "bucket"
+from tests.servers import RCLONE_BUCKET, S3Server, make_moto_bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,28 +31,6 @@ class Backend:
     """How many uploads are open in the repository."""
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[S3Server]:
-    """Run moto for all tests."""
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def rclone_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory whose directories rclone serves as buckets."""
-    directory = tmp_path_factory.mktemp("rclone")
-    (directory / RCLONE_BUCKET).mkdir()
-    return directory
-
-
-@pytest.fixture(scope="session")
-def rclone(rclone_directory: Path) -> Iterator[S3Server]:
-    """Run rclone for all tests."""
-    with rclone_server(rclone_directory) as server:
-        yield server
-
-
 def s3_settings(server: S3Server, bucket: str, **more: Any) -> RepositorySettings:
     """Return settings of an empty repository in a bucket of *server*."""
     values = {
@@ -67,16 +41,6 @@ def s3_settings(server: S3Server, bucket: str, **more: Any) -> RepositorySetting
         "region": "us-east-1",
     }
     return RepositorySettings(**(values | more))
-
-
-def make_moto_bucket(server: S3Server) -> str:
-    """Create a bucket with a name of its own."""
-    bucket = f"bucket-{secrets.token_hex(8)}"
-    connection = http.client.HTTPConnection(urlsplit(server.endpoint).netloc, timeout=30)
-    connection.request("PUT", f"/{bucket}")
-    assert connection.getresponse().status == 200
-    connection.close()
-    return bucket
 
 
 @pytest.fixture
