@@ -375,7 +375,10 @@ class TestFailures:
         assert main(["push"]) == 2
         assert "NAME" in capsys.readouterr().err
         assert main(["create", "a/b"]) == 2
+        assert main(["push", ""]) == 2
         assert main(["ls", "--config", "nowhere.toml"]) == 2
+        for option in ("--config", "--home", "--url"):
+            assert main(["ls", option, ""]) == 2, option
 
     def test_remote_without_url(self, capsys: pytest.CaptureFixture[str]) -> None:
         """2: no repository is configured, and the message says how to."""

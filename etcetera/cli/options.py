@@ -44,13 +44,14 @@ class Options:
 
 
 def _remember(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
-    if value:
+    # An empty text was given, too: what it means is not what leaving it out means.
+    if value is not None and value is not False:
         setattr(Options.of(context), str(parameter.name), value)
     return value
 
 
-def _version(value: bool) -> None:
-    if value:
+def _version(context: typer.Context, value: bool) -> None:
+    if value and not context.resilient_parsing:
         from etcetera import __version__
 
         show(f"etcetera {__version__}")
