@@ -92,7 +92,8 @@ def test_dataset_pulls_when_asked(
     etc.push("flower", config=config)
     with pytest.raises(DatasetNotFound, match="etc pull flower"):
         etc.dataset("flower", config=other)
-    assert etc.dataset("flower", config=other, **{flag: True}).keys() == {"train", "test"}
+    found = etc.dataset("flower", flag == "auto_pull", flag == "auto_install", other)
+    assert found.keys() == {"train", "test"}
 
 
 def test_taken_names_need_force(config: etc.Config, other: etc.Config, flower: Path) -> None:

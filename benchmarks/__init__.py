@@ -1,0 +1,1 @@
+"""What etcetera costs, measured."""
