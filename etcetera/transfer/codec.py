@@ -39,8 +39,10 @@ STORED_BLOCK = 0xFFFF
 STORED_OVERHEAD = 5
 """Bytes before each stored block."""
 
-_PROBE = os.urandom(16)
-"""Nobody who makes an archive knows it."""
+_PROBE = b"\xff" + os.urandom(15)
+"""Nobody who makes an archive knows it; its first byte cannot complement a length."""
+_FINAL_PROBE = struct.pack("<BHH", 1, len(_PROBE), len(_PROBE) ^ 0xFFFF) + _PROBE
+"""A final stored block: read one bit late, it is no final block."""
 
 _SAMPLE = 16 * KiB
 _WORTH = 0.95
@@ -112,17 +114,17 @@ def inflate(frame: Buffer, size: int) -> bytes:
 
     Raises:
         CorruptArchive: It is damaged, has another size, refers to bytes before it, or does not
-            end where it should: with a stored block of unpredictable bytes and the final empty
-            block appended it must be a whole deflate stream that gives just these bytes more, or
-            else its end would be a border inside a block, which a reader from the front would
-            not see. (The final block alone could be part of a crafted Huffman block.)
+            end where it should: with a final stored block of unpredictable bytes appended it
+            must be a whole deflate stream that gives just these bytes more, or else its end
+            would be a border inside a block, which a reader from the front would not see. (The
+            usual empty block could be part of a crafted Huffman block.)
     """
     decompressor = decompressobj(-15)
     try:
         data: bytes = decompressor.decompress(frame, size + 1)
         if len(data) != size or decompressor.eof or decompressor.unconsumed_tail:
             raise CorruptArchive("archive is corrupt: a frame has not the size the index says")
-        rest = decompressor.decompress(store(_PROBE) + FINAL_BLOCK, len(_PROBE) + 1)
+        rest = decompressor.decompress(_FINAL_PROBE, len(_PROBE) + 1)
     except CodecError as error:
         raise CorruptArchive(f"archive is corrupt: a frame cannot be inflated ({error})") from error
     if rest != _PROBE or not decompressor.eof or decompressor.unused_data:
