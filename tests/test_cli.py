@@ -22,6 +22,7 @@ from etcetera import blocking
 from etcetera.cli import main
 from etcetera.errors import NoSpace, StoreError
 from etcetera.results import PushResult
+from tests.signals import inherited
 from tests.slow_server import slow_server
 
 
@@ -571,6 +572,13 @@ def _read_all(terminal: int) -> str:
 class TestInterruption:
     """Ctrl-C in the middle of an upload."""
 
+    @pytest.fixture(autouse=True)
+    def listening(self) -> Iterator[None]:
+        """Start processes that can be interrupted."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        with inherited(dict.fromkeys(numbers, signal.SIG_DFL)):
+            yield
+
     @pytest.fixture
     def settings(self, directory: Path, tmp_path: Path) -> Path:
         """A configuration to be completed with an endpoint, and a dataset of several parts."""
@@ -608,8 +616,9 @@ class TestInterruption:
         with slow_server() as server:
             _configure(settings, server.endpoint)
             server.doings.may_abort.set()
-            arguments = ("push", "flowers", "--config", str(settings))
-            with process(*arguments, preexec_fn=_ignore_hangup) as running:
+            with inherited({signal.SIGHUP: signal.SIG_IGN}):
+                running = process("push", "flowers", "--config", str(settings))
+            with running:
                 assert server.doings.sending.wait(30)
                 running.send_signal(signal.SIGHUP)
                 time.sleep(0.3)
@@ -632,10 +641,6 @@ class TestInterruption:
                 assert time.monotonic() - began < 5
             assert running.returncode == 130
         assert "may be left open" in errors
-
-
-def _ignore_hangup() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _configure(settings: Path, endpoint: str) -> None:

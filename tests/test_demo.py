@@ -17,6 +17,7 @@ import etcetera
 from etcetera.cli import demo, main
 from etcetera.cli.pictures import bmp, make_dataset, png
 from etcetera.dataset import Dataset
+from tests.signals import inherited
 
 ROWS = [bytes([255, 0, 0, 0, 255, 0, 0, 0, 255]), bytes(range(9))]
 
@@ -66,7 +67,9 @@ def test_demo(tmp_path: Path) -> None:
 def test_demo_can_be_interrupted(tmp_path: Path) -> None:
     """Ctrl-C ends its commands and its server, and removes its files."""
     temporary = tmp_path / "temporary"
-    with _start(temporary) as process:
+    with inherited({signal.SIGINT: signal.SIG_DFL}):
+        process = _start(temporary)
+    with process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("$ etc --home alice push"):
