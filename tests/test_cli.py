@@ -711,3 +711,15 @@ def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
         check=False,
     )
     assert (finished_process.returncode, finished_process.stderr) == (0, "")
+
+
+def test_nobody_else_knows_how_to_print() -> None:
+    """Typer and rich stay within the command line: the rest is a library."""
+    package = Path(etcetera.__file__).parent
+    importing = re.compile(r"^\s*(?:from|import) (?:typer|rich)\b", re.MULTILINE)
+    found = {
+        path.relative_to(package).parts[0]
+        for path in package.rglob("*.py")
+        if importing.search(path.read_text())
+    }
+    assert found == {"cli"}

@@ -291,14 +291,17 @@ Examples:
 """
 )
 def config(context: typer.Context) -> None:
-    """Show the settings in force and where each came from, secrets masked."""
+    """Show the settings in force and their origin, secrets masked."""
     options = Options.of(context)
     render.settings(options, options.load().settings())
 
 
 @app.command()
 def demo(context: typer.Context) -> None:
-    """Go through a whole round, in a temporary home, with an S3 server of its own."""
+    """Try a whole round on an S3 server of its own.
+
+    It happens in a temporary directory: your datasets, settings and keys are left alone.
+    """
     options = Options.of(context)
     from etcetera.cli.demo import run
 
