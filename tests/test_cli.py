@@ -543,6 +543,29 @@ class TestTerminal:
             coloured = re.search(r"\x1b\[[0-9;]*3[0-9]", errors) is not None
             assert coloured == ("NO_COLOR" not in environment)
 
+    def test_warnings_stand_beside_the_progress(self) -> None:
+        """What is said while a bar is drawn gets a line of its own."""
+        script = (
+            "import logging\n"
+            "from etcetera.cli.options import Options\n"
+            "from etcetera.cli.logs import show_logs\n"
+            "from etcetera.cli.progress import shown\n"
+            "show_logs(Options())\n"
+            "with shown(Options(), 'x'):\n"
+            "    logging.getLogger('etcetera').warning('careful \\x1b[31m')\n"
+        )
+        terminal, stderr = pty.openpty()
+        checkout = str(Path(etcetera.__file__).parent.parent)
+        environment = {"PYTHONPATH": checkout, "TERM": "xterm", "COLUMNS": "80"}
+        with subprocess.Popen(
+            [sys.executable, "-c", script], env=os.environ | environment, stderr=stderr
+        ):
+            os.close(stderr)
+            text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", _read_all(terminal))
+        assert "etc: warning: careful \\x1b[31m" in [
+            line.rstrip() for line in re.split("[\r\n]", text)
+        ]
+
     def test_long_listing_for_people(self, directory: Path) -> None:
         """On a terminal: aligned, sizes rounded."""
         assert finished("register", str(directory))[0] == 0

@@ -42,7 +42,10 @@ def show_cells(*cells: str) -> None:
 
 def tell(line: str) -> None:
     """Print one line that is no result, to the standard error."""
-    typer.echo(clean(line), err=True)
+    # Typer's echo would go round a progress bar that is being drawn, and write into it.
+    if sys.stderr is not None:
+        sys.stderr.write(f"{clean(line)}\n")
+        sys.stderr.flush()
 
 
 def show_json(value: Any) -> None:
