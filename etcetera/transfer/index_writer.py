@@ -11,7 +11,7 @@ from etcetera.transfer import codec
 from etcetera.transfer.codec import Frame, make_frame
 from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
 from etcetera.transfer.index import FOOTER, MAX_SEGMENT, SEGMENT_COLUMNS, VERSION, index_entry
-from etcetera.transfer.paths import order_key, partition_of
+from etcetera.transfer.paths import partition_of
 from etcetera.transfer.scan import Totals
 from etcetera.transfer.tar import BLOCK, END, Entry, header, padded
 
@@ -189,7 +189,8 @@ class IndexWriter:
             line = segment.encode()
             frame = make_frame(line, 1)
             self._segments.append(frame.data)
-            paths = sorted(segment.paths, key=order_key) or [""]
+            # Entries come in order: the digest has seen to that.
+            first, last = (segment.paths[0], segment.paths[-1]) if segment.paths else ("", "")
             row = {
                 "frames": len(segment.lengths),
                 "entries": len(segment.paths),
@@ -199,8 +200,8 @@ class IndexWriter:
                 "size": len(line),
                 "crc32": frame.crc32,
                 "sha256": hashlib.sha256(line).hexdigest(),
-                "first": paths[0],
-                "last": paths[-1],
+                "first": first,
+                "last": last,
             }
             for name, value in row.items():
                 self._columns[name].append(value)

@@ -8,7 +8,6 @@ them, so one added file moves few borders.
 import errno
 import hashlib
 import os
-import stat
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,6 @@ from etcetera.errors import SourceChanged, os_errors
 from etcetera.transfer.codec import Frame, make_frame
 from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.options import KiB, MiB
-from etcetera.transfer.scan import whole_seconds
 from etcetera.transfer.tar import Entry, header, header_size, padded
 
 FRAME_TARGET = 512 * KiB
@@ -88,7 +86,6 @@ class LargeFile:
         self.slices = -(-self.size // FRAME_MAX)
         self._lock = threading.Lock()
         self._descriptor = -1
-        self._before: os.stat_result | None = None
         self._packed = 0
         self._sha256 = hashlib.sha256()
         self._waiting: dict[int, memoryview] = {}
@@ -131,8 +128,8 @@ class LargeFile:
         with self._lock:
             if self._descriptor < 0:
                 self._descriptor = _open(root, self.entry)
-                self._before = os.fstat(self._descriptor)
-                _check_unchanged(self.entry, self._before)
+                # Early, rather than after reading a terabyte of something else.
+                _check_unchanged(self.entry, os.fstat(self._descriptor))
         with os_errors(f"reading {self.entry.path}"):
             while content:
                 count = os.preadv(self._descriptor, [content], offset)
@@ -157,7 +154,7 @@ class LargeFile:
             self._hashed += 1
 
     def _finish(self) -> None:
-        _check_unchanged(self.entry, os.fstat(self._descriptor), self._before)
+        _check_unchanged(self.entry, os.fstat(self._descriptor))
         self.close()
 
 
@@ -189,7 +186,7 @@ def group(entries: Iterable[Entry]) -> Iterator[Group | Slice]:
             here = "/".join(inside.split("/", 2)[:2]) if inside.startswith("data/") else ""
         else:
             here = partition
-        size = header_size(entry) + padded(entry.size)
+        size = header_size(entry.path, entry.size, entry.target) + padded(entry.size)
         border = here != partition or total + size > FRAME_MAX
         if not border and total >= FRAME_MIN:
             # The chance of a border grows with the member, so that frames of small and of
@@ -232,33 +229,24 @@ def _read_file(root: int, entry: Entry, content: memoryview) -> None:
     """Read a whole file into *content*, which is as long as the scan said."""
     descriptor = _open(root, entry)
     try:
-        before = os.fstat(descriptor)
-        _check_unchanged(entry, before)
         count = os.readv(descriptor, [content]) if content else 0
         while count < entry.size:
             more = os.readv(descriptor, [content[count:]])
             if not more:
                 raise _changed(entry)
             count += more
-        _check_unchanged(entry, os.fstat(descriptor), before)
+        _check_unchanged(entry, os.fstat(descriptor))
     except OSError as error:
+        _check_unchanged(entry, os.fstat(descriptor))  # a directory now, perhaps
         with os_errors(f"reading {entry.path}"):
             raise error
     finally:
         os.close(descriptor)
 
 
-def _check_unchanged(
-    entry: Entry, now: os.stat_result, before: os.stat_result | None = None
-) -> None:
-    if before is None:
-        seen = (now.st_size, whole_seconds(now), stat.S_ISREG(now.st_mode))
-        changed = seen != (entry.size, entry.mtime, True)
-    else:
-        changed = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (
-            before.st_size, before.st_mtime_ns, before.st_ctime_ns
-        )  # fmt: skip
-    if changed:
+def _check_unchanged(entry: Entry, now: os.stat_result) -> None:
+    """Compare with the scan: so what was read since is what was there then, all of it."""
+    if now.st_size != entry.size or now.st_ctime_ns != entry.stamp:
         raise _changed(entry)
 
 

@@ -22,16 +22,15 @@ def path_problem(path: str) -> str | None:
     Args:
         path: Relative, normal: components without ``.``, ``..`` or empty ones.
     """
-    try:
-        encoded = path.encode()
-    except UnicodeEncodeError:
-        return "its name is not UTF-8"
-    if len(encoded) > MAX_PATH:
-        return f"its path is longer than {MAX_PATH} bytes"
-    if len(encoded) > MAX_COMPONENT and any(
-        len(component) > MAX_COMPONENT for component in encoded.split(b"/")
-    ):
-        return f"a name in its path is longer than {MAX_COMPONENT} bytes"
+    if len(path) > MAX_COMPONENT or not path.isascii():
+        try:
+            encoded = path.encode()
+        except UnicodeEncodeError:
+            return "its name is not UTF-8"
+        if len(encoded) > MAX_PATH:
+            return f"its path is longer than {MAX_PATH} bytes"
+        if any(len(component) > MAX_COMPONENT for component in encoded.split(b"/")):
+            return f"a name in its path is longer than {MAX_COMPONENT} bytes"
     if "\\" in path or "\0" in path:
         return "its path has a backslash or a NUL, which others read differently"
     if _DRIVE.match(path):

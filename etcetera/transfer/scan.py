@@ -9,8 +9,8 @@ import os
 import stat
 from array import array
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
+from zlib import crc32
 
 from etcetera.errors import InvalidDataset, os_errors
 from etcetera.transfer.paths import INDEX_NAME, link_problem, path_problem, rank
@@ -46,8 +46,7 @@ class Fingerprint:
 
     def add(self, path: str, size: int, mtime: int, target: str) -> None:
         """Add one file or link."""
-        row = f"{path}\0{size}\0{mtime}\0{target}".encode()
-        self._sum += int.from_bytes(blake2b(row, digest_size=8).digest())
+        self._sum += crc32(f"{path}\0{size}\0{mtime}\0{target}".encode())
 
     def value(self) -> str:
         """16 hexadecimal digits."""
@@ -57,7 +56,7 @@ class Fingerprint:
 class _Directory:
     """What one directory holds, as columns in archive order."""
 
-    __slots__ = ("below", "mtimes", "names", "path", "sizes", "targets", "types")
+    __slots__ = ("below", "mtimes", "names", "path", "sizes", "stamps", "targets", "types")
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -65,6 +64,7 @@ class _Directory:
         self.types = bytearray()  # of the characters d, l, f and, for executable files, x
         self.sizes = array("Q")
         self.mtimes = array("Q")
+        self.stamps = array("Q")
         self.targets: dict[int, str] = {}
         self.below: dict[int, _Directory] = {}
 
@@ -103,7 +103,7 @@ class Scan:
                     yield Entry(path, "l", 0, 0o777, mtime, directory.targets[i])
                 else:
                     mode = 0o755 if kind == _EXECUTABLE else 0o644
-                    yield Entry(path, "f", directory.sizes[i], mode, mtime)
+                    yield Entry(path, "f", directory.sizes[i], mode, mtime, "", directory.stamps[i])
 
 
 _DIRECTORY, _LINK, _FILE, _EXECUTABLE = b"dlfx"
@@ -127,28 +127,37 @@ def scan(root: Path) -> Scan:
     while pending:
         directory = pending.pop()
         for child in _sorted_children(root, directory.path):
-            path = directory.path + child.name
-            code, size, mtime, target, problem = _look(child, path, is_root=is_root)
+            name = child.name
+            path = directory.path + name
+            try:
+                status = child.stat(follow_symlinks=False)
+                kind, target, problem = _look(child, path, status.st_mode, is_root=is_root)
+            except OSError as error:
+                with os_errors(f"reading {child.path}"):
+                    raise error
             if problem:
                 problems.append(f"{path!r}: {problem}")
                 continue
+            size = status.st_size if kind in b"fx" else 0
+            mtime = min(max(0, status.st_mtime_ns // 1_000_000_000), _MAX_TIME)
             index = len(directory.names)
-            directory.names.append(child.name)
-            directory.types.append(code)
+            directory.names.append(name)
+            directory.types.append(kind)
             directory.sizes.append(size)
             directory.mtimes.append(mtime)
+            directory.stamps.append(status.st_ctime_ns)
             result.entries_count += 1
             result.path_bytes += len(path.encode()) + len(target.encode())
             # As long as the header of any kind: only path, target and size matter.
-            result.tar_size += header_size(Entry(path, "d", size, 0, 0, target)) + padded(size)
-            if code == _DIRECTORY:
+            result.tar_size += header_size(path, size, target) + padded(size)
+            if kind == _DIRECTORY:
                 directory.below[index] = below = _Directory(f"{path}/")
                 pending.append(below)
                 if directory.path == "data/":
-                    result.partitions[child.name] = Totals()
+                    result.partitions[name] = Totals()
                 continue
             fingerprint.add(path, size, mtime, target)
-            if code == _LINK:
+            if kind == _LINK:
                 directory.targets[index] = target
                 continue
             result.total.add(size)
@@ -166,36 +175,21 @@ def scan(root: Path) -> Scan:
 
 
 def _look(
-    child: "os.DirEntry[str]", path: str, *, is_root: bool
-) -> tuple[int, int, int, str, str | None]:
-    """Type, size, time and target of one entry, and why it cannot be packed."""
-    target, problem = "", path_problem(path)
-    size = 0
-    try:
-        status = child.stat(follow_symlinks=False)
-        kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFREG:
-            size = status.st_size
-            code = _EXECUTABLE if status.st_mode & 0o100 else _FILE
-            if not is_root and not os.access(child.path, os.R_OK):
-                problem = problem or "it cannot be read"
-        elif kind == stat.S_IFDIR:
-            code = _DIRECTORY
-        elif kind == stat.S_IFLNK:
-            code = _LINK
-            target = os.readlink(child.path)  # noqa: PTH115 - a Path would be made for nothing else
-            problem = problem or link_problem(path, target)
-        else:
-            code, problem = _FILE, "it is no file, directory or link"
-    except OSError as error:
-        with os_errors(f"reading {child.path}"):
-            raise error
-    return code, size, whole_seconds(status), target, problem
-
-
-def whole_seconds(status: os.stat_result) -> int:
-    """The modification time as archives keep it."""
-    return min(max(0, status.st_mtime_ns // 1_000_000_000), _MAX_TIME)
+    child: "os.DirEntry[str]", path: str, mode: int, *, is_root: bool
+) -> tuple[int, str, str | None]:
+    """Kind and target of one entry, and why it cannot be packed."""
+    problem = path_problem(path)
+    kind = stat.S_IFMT(mode)
+    if kind == stat.S_IFREG:
+        if not is_root and not os.access(child.path, os.R_OK):
+            problem = problem or "it cannot be read"
+        return (_EXECUTABLE if mode & 0o100 else _FILE), "", problem
+    if kind == stat.S_IFDIR:
+        return _DIRECTORY, "", problem
+    if kind == stat.S_IFLNK:
+        target = os.readlink(child.path)  # noqa: PTH115 - a Path would be made for nothing else
+        return _LINK, target, problem or link_problem(path, target)
+    return _FILE, "", "it is no file, directory or link"
 
 
 def fingerprint(root: Path) -> str:

@@ -47,6 +47,8 @@ class Entry(NamedTuple):
     """Whole seconds since 1970, never negative."""
     target: str = ""
     """Of a link."""
+    stamp: int = 0
+    """Of a file that was scanned: its status change time in ns, which every change moves."""
 
 
 def padded(size: int) -> int:
@@ -54,11 +56,12 @@ def padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def header_size(entry: Entry) -> int:
+def header_size(path: str, size: int, target: str = "") -> int:
     """The length of :func:`header`, without making it where that can be told at a glance."""
-    path, target = entry.path, entry.target
     plain = len(path) < 100 and path.isascii() and len(target) <= 100 and target.isascii()
-    return BLOCK if plain and entry.size < _OCTAL_SIZE else len(header(entry))
+    if plain and size < _OCTAL_SIZE:
+        return BLOCK
+    return len(header(Entry(path, "d", size, 0, 0, target)))
 
 
 def header(entry: Entry) -> bytes:
