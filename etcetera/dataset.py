@@ -178,6 +178,15 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_name(name: str) -> bool:
+    """Whether :func:`check_name` lets *name* pass."""
+    try:
+        check_name(name)
+    except InvalidName:
+        return False
+    return True
+
+
 def check_partition(partition: str) -> str:
     """Return *partition* if a new partition may be called so.
 

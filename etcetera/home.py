@@ -20,11 +20,10 @@ from typing import Literal
 import anyio.to_thread
 
 from etcetera import atomic
-from etcetera.dataset import Dataset, check_name, check_partition
+from etcetera.dataset import Dataset, check_name, check_partition, is_name
 from etcetera.errors import (
     DatasetNotFound,
     InvalidDataset,
-    InvalidName,
     NotAllowed,
     UsageError,
     os_errors,
@@ -82,7 +81,7 @@ class Home:
                 return sorted(
                     entry.name
                     for entry in entries
-                    if (entry.is_symlink() or entry.is_dir()) and _is_name(entry.name)
+                    if (entry.is_symlink() or entry.is_dir()) and is_name(entry.name)
                 )
 
     def entries(self) -> list[LocalEntry]:
@@ -308,14 +307,6 @@ class Home:
         """Fail early where the answer is known; only renaming settles it."""
         if not force and self.find(name) is not None:
             raise taken(name)
-
-
-def _is_name(name: str) -> bool:
-    try:
-        check_name(name)
-    except InvalidName:
-        return False
-    return True
 
 
 def _report(name: str, kept: Path | None) -> None:

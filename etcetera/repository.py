@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from etcetera.config import Config, RepositorySettings
-from etcetera.dataset import check_name
+from etcetera.dataset import check_name, is_name
 from etcetera.errors import DatasetNotFound, InvalidName, UsageError
 from etcetera.stores import ObjectInfo, Store, open_store
 from etcetera.transfer.archive import Archive, Index, open_archive
@@ -32,7 +32,7 @@ class Repository:
         found: dict[str, ObjectInfo] = {}
         async for info in self.store.list():
             name = info.key.removesuffix(SUFFIX)
-            if name != info.key and _is_name(name):
+            if name != info.key and is_name(name):
                 found[name] = info
         return dict(sorted(found.items()))
 
@@ -85,11 +85,3 @@ def split_name(name: str, repository: str | None = None) -> tuple[str | None, st
     if repository not in (None, before):
         raise UsageError(f"Two repositories for one dataset: {repository} and {before}")
     return before, check_name(after)
-
-
-def _is_name(name: str) -> bool:
-    try:
-        check_name(name)
-    except InvalidName:
-        return False
-    return True
