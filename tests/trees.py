@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from etcetera.transfer.pack import FRAME_MAX
@@ -127,6 +128,14 @@ SMALL: Tree = {
 }
 """A dataset with one of everything."""
 
+
+few = settings(
+    max_examples=20,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+"""For properties of whole trees: each example costs, and simplifying one would take minutes."""
 
 _LETTERS = st.characters(codec="utf-8", exclude_characters="/\\\0", max_codepoint=0x1FFFF)
 names = st.one_of(

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from etcetera.errors import (
     AlreadyExists,
@@ -65,7 +65,7 @@ async def test_slices(threads: int, indexed: bool, tmp_path: Path) -> None:
     assert trees.read(tmp_path / "target") == trees.complete(SLICED)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@trees.few
 @given(trees.random_trees())
 def test_random_trees(tree: trees.Tree) -> None:
     """PK-20: any tree comes back, by the index and from front to back, with the same digest."""

@@ -43,7 +43,8 @@ def test_round_trip(entry: Entry) -> None:
     """What is written is read back, and is as long as was said."""
     head = header(entry)
     assert len(head) % 512 == 0
-    assert header_size(entry) == len(head)
+    size = header_size(entry.path, entry.size, entry.target)
+    assert len(head) <= size <= len(head) + 1024
     stream = ByteStream([head])
     assert read_header(stream) == entry
     assert stream.offset == stream.mark == len(head)
@@ -70,7 +71,9 @@ def test_every_length(kind: str, slash: int) -> None:
     """Paths around the borders of ustar's fields are written so that they can be read."""
     for length in range(1, 256):
         entry = Entry("p" * slash + "/" * bool(slash) + "n" * length, kind, 0, 0o755, 1)
-        assert header_size(entry) == len(header(entry))
+        # A directory's name is a slash longer.
+        size = header_size(entry.path, entry.size, entry.target)
+        assert size == len(header(entry._replace(kind="d"))) >= len(header(entry))
         assert read_header(ByteStream([header(entry)])) == entry
 
 

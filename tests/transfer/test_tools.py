@@ -167,7 +167,7 @@ USTAR: dict[str, str] = {
 }
 COMPRESSORS = {
     "gzip": "gzip -c", "pigz": "pigz -c -b 128 -p 3", "pigz-independent": "pigz -c -i -b 128",
-    "gzip-named": "gzip -9 -N -c", 
+    "gzip-named": "gzip -9 -N -c",
 }  # fmt: skip
 
 
