@@ -244,6 +244,7 @@ async def apush(
         if dry_run:
             return result(archive_bytes=plan.bound, dry_run=True)
         meter.total = scanned.tar_size
+        meter.tell("transfer")
         inode = (await in_thread(dataset.root.stat)).st_ino
         pushed = await push_archive(
             prepared, store, key, config.transfer, overwrite=force, report=meter.add

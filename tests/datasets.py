@@ -29,9 +29,7 @@ def make_large_dataset(root: Path, size: int, files: int = 4) -> Path:
     (root / "data" / "train").mkdir(parents=True)
     source = random.Random(size)
     for number in range(files):
-        (root / "data" / "train" / f"{number:06}.bin").write_bytes(
-            source.randbytes(size // files)
-        )
+        (root / "data" / "train" / f"{number:06}.bin").write_bytes(source.randbytes(size // files))
     settle(root)
     return root
 
@@ -49,7 +47,7 @@ def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
         status = path.lstat()
         name = str(path.relative_to(root))
         if path.is_symlink():
-            found[name] = ("link", os.readlink(path))
+            found[name] = ("link", str(path.readlink()))
         elif path.is_dir():
             found[name] = ("directory", int(status.st_mtime))
         else:

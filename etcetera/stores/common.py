@@ -1,6 +1,7 @@
 """What the stores have in common."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -12,6 +13,14 @@ GRACE_SECONDS = 10.0
 """How long what must not be torn may hold up a cancellation."""
 
 _T = TypeVar("_T")
+
+
+def leave_note(error: BaseException, note: str) -> None:
+    """Say with *error*, whatever becomes of it, what could not be cleaned up."""
+    error.add_note(note)
+    if not isinstance(error, Exception):
+        # Nobody is shown a cancellation.
+        logging.getLogger("etcetera").warning("%s", note)
 
 
 def check_key(key: str) -> str:

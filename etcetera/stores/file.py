@@ -36,7 +36,14 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.stores import ObjectInfo, PartLimits
-from etcetera.stores.common import check_key, check_part, check_parts, check_range, uninterrupted
+from etcetera.stores.common import (
+    check_key,
+    check_part,
+    check_parts,
+    check_range,
+    leave_note,
+    uninterrupted,
+)
 
 FILE_MODE = 0o644
 """Less the umask; a file repository is there to be shared."""
@@ -238,7 +245,7 @@ class FileStore:
             try:
                 await self._remove(upload)
             except EtceteraError as failure:
-                error.add_note(str(failure))
+                leave_note(error, str(failure))
             raise
         await self._remove(upload)
 

@@ -20,7 +20,7 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.stores import ObjectInfo, PartLimits
-from etcetera.stores.common import check_key, check_part, check_parts, check_range
+from etcetera.stores.common import check_key, check_part, check_parts, check_range, leave_note
 
 _stores: dict[str, "MemoryStore"] = {}
 _versions = count(1)
@@ -206,7 +206,7 @@ class MemoryStore:
             except Exception:
                 if error is None:
                     raise
-                error.add_note(f"the upload {upload.id} of {upload.key} could not be removed")
+                leave_note(error, f"the upload {upload.id} of {upload.key} could not be removed")
             else:
                 del self.uploads[upload.id]
 

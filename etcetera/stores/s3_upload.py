@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from etcetera.errors import EtceteraError, StoreError
 from etcetera.stores import ObjectInfo, PartLimits
-from etcetera.stores.common import GRACE_SECONDS, check_part, check_parts, uninterrupted
+from etcetera.stores.common import GRACE_SECONDS, check_part, check_parts, leave_note, uninterrupted
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import Refused
 from etcetera.stores.s3_publish import NONCE, Publication
@@ -171,7 +171,7 @@ class S3Upload:
         note = f"the upload {self.id} is left ({reason}); remove it with: {self._command()}"
         if error is None:
             raise StoreError(note)
-        error.add_note(note)
+        leave_note(error, note)
 
     def _command(self) -> str:
         place = self.connection.place
