@@ -245,7 +245,6 @@ async def apush(
             return result(archive_bytes=plan.bound, dry_run=True)
         meter.total = scanned.tar_size
         meter.tell("transfer")
-        inode = (await in_thread(dataset.root.stat)).st_ino
         pushed = await push_archive(
             prepared, store, key, config.transfer, overwrite=force, report=meter.add
         )
@@ -258,7 +257,7 @@ async def apush(
             files=scanned.total.files,
             bytes=scanned.total.bytes,
             fingerprint=scanned.fingerprint,
-            inode=inode,
+            inode=scanned.inode,
         )
         try:
             await in_thread(home.write_receipt, receipt)

@@ -1,7 +1,6 @@
 """Work on threads: ordered and bounded, and never left behind by a cancellation."""
 
 import asyncio
-import math
 import os
 import sys
 from collections import deque
@@ -14,7 +13,6 @@ from anyio import (
     BrokenResourceError,
     CancelScope,
     create_task_group,
-    current_effective_deadline,
     to_thread,
 )
 from anyio.abc import TaskGroup
@@ -79,8 +77,7 @@ async def in_thread(
     """Run blocking code in a worker thread; never return before it has ended.
 
     A cancellation cannot stop the thread. It is held back until the function is done, so that
-    whoever cleans up finds nothing running, and then delivered: if the function raised, here, and
-    otherwise at the caller's next ``await``, so that what it returned is not lost.
+    whoever cleans up finds nothing running; what it returned is lost then.
 
     Args:
         function: What to run.
@@ -95,37 +92,37 @@ async def in_thread(
         task = asyncio.get_running_loop().run_in_executor(pool, function, *args)
     try:
         await asyncio.wait([task])
-    except asyncio.CancelledError as cancelled:
+    except asyncio.CancelledError:
         if on_cancel is not None:
             on_cancel()
         with CancelScope(shield=True):
             while not task.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([task])
-        caller = asyncio.current_task()
-        if task.cancelled() or task.exception() is not None or caller is None:
-            raise
-        # A cancel scope asks again at every await by itself; a plain Task.cancel() asks once.
-        if current_effective_deadline() != -math.inf:
-            caller.uncancel()
-            caller.cancel(*cancelled.args)
+        if not task.cancelled():
+            task.exception()  # Seen: the cancellation comes first.
+        raise
     return task.result()
 
 
 @asynccontextmanager
 async def in_threads(manager: AbstractContextManager[Result]) -> AsyncIterator[Result]:
     """Enter and leave a blocking context manager in worker threads; leaving cannot be cancelled."""
-    value = await in_thread(manager.__enter__)
+    entered = False
+
+    def enter() -> Result:
+        nonlocal entered
+        value = manager.__enter__()
+        entered = True
+        return value
+
     try:
-        yield value
-    except BaseException:
+        yield await in_thread(enter)
+    finally:
         error = sys.exc_info()
-        with CancelScope(shield=True):
-            if not await in_thread(manager.__exit__, *error):
-                raise
-    else:
-        with CancelScope(shield=True):
-            await in_thread(manager.__exit__, None, None, None)
+        if entered:
+            with CancelScope(shield=True):
+                await in_thread(manager.__exit__, *error)
 
 
 @asynccontextmanager

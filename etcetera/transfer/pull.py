@@ -6,6 +6,7 @@ Without an index: fetch in order → inflate → strict tar reader → write.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +18,15 @@ from anyio import (
 )
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
+from etcetera.errors import CorruptArchive
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.extract import Extractor
-from etcetera.transfer.flow import in_thread, task_group, thread_count
+from etcetera.transfer.flow import in_thread, in_threads, task_group, thread_count
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.unpack import (
     FrameJob,
     Layout,
     Tally,
-    check_claims,
     segment_crc,
     unpack_frames,
     unpack_stream,
@@ -64,8 +65,7 @@ async def pull(
         NoSpace: The disk is full, or the index says that it would be.
         RemoteChanged: The object was replaced meanwhile.
     """
-    extractor = await in_thread(Extractor, tree)
-    try:
+    async with in_threads(_extractor(tree)) as extractor:
         if index is None:
             tally = await _pull_stream(archive, extractor, options, report)
         else:
@@ -73,16 +73,22 @@ async def pull(
             tally = await _pull_frames(index, extractor, options, report)
         digest = await in_thread(tally.digest)
         if index is not None:
-            check_claims(index.footer, index.root, tally, digest)
+            claimed = (index.footer.digest, index.footer.files, index.footer.bytes)
+            if claimed != (digest, tally.total.files, tally.total.bytes):
+                raise CorruptArchive("archive is corrupt: its index does not fit it (the digest)")
         await in_thread(extractor.finish)
-    finally:
-        extractor.close()
     return Pulled(
         digest=digest,
         files=tally.total.files,
         bytes=tally.total.bytes,
         fingerprint=tally.fingerprint.value(),
     )
+
+
+@contextmanager
+def _extractor(tree: Path) -> Iterator[Extractor]:
+    with closing(Extractor(tree)) as extractor:
+        yield extractor
 
 
 async def _pull_frames(

@@ -74,6 +74,9 @@ class Scan:
 
     def __init__(self, root: Path, top: _Directory) -> None:
         self.root = root
+        with os_errors(f"reading {root}"):
+            self.inode = root.stat().st_ino
+            """Of the root."""
         self._top = top
         self.entries_count = 0
         self.path_bytes = 0
