@@ -11,13 +11,13 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -35,6 +35,8 @@ PUSH = ("scan", "pack", "compress", "hash", "cut", "upload")
 PULL = ("fetch", "inflate", "hash", "write")
 """In the order the bytes travel; what a pull hashes is what a push has hashed."""
 
+_ARCHIVE = ("cut", "upload", "fetch")
+"""These see compressed bytes."""
 _PART = 8 * data.MiB
 _CHUNK = data.MiB
 _GROUP = 512 * data.KiB
@@ -253,7 +255,7 @@ def _fetch(share: Share) -> AbstractContextManager[Callable[[], Done]]:
 
             async def get(there: RemoteObject, number: int) -> None:
                 async with limit:
-                    await there.read(number * _PART, min(size, (number + 1) * _PART))
+                    await there.read(number * _PART, (number + 1) * _PART)
 
             async with anyio.create_task_group() as tasks:
                 for number in numbers:
@@ -436,44 +438,40 @@ def _keep(server: Endpoint, root: Path, size: int) -> None:
     """An object to be fetched, about as long as the dataset."""
     source = root / "object"
     with source.open("wb") as file:
-        for _ in range(max(1, size // data.MiB)):
-            file.write(os.urandom(data.MiB))
+        for _ in range(max(size // _PART, 4 * len(os.sched_getaffinity(0)))):
+            file.write(os.urandom(_PART))
     server.put_file("stage", source)
     source.unlink()
 
 
-def limit(
-    rates: dict[str, Any], stages: tuple[str, ...], size: int, files: int, archive: int
-) -> dict[str, float | str]:
+class Limit(NamedTuple):
+    """How fast a whole transfer could be."""
+
+    longest: str
+    """The stage that takes longest on all processors."""
+    seconds: float
+    """What it takes."""
+    busy_seconds: float
+    """What all stages take together, if every processor is busy all the time."""
+
+
+def limit(rates: dict[str, Any], stages: Sequence[str], size: int, archive: int) -> Limit:
     """How fast a whole transfer could be, from its stages.
 
     Args:
         rates: What :func:`run` returned.
         stages: :data:`PUSH` or :data:`PULL`.
         size: Bytes of the dataset.
-        files: Of the dataset.
         archive: Bytes of the archive: no more than these are cut, sent and fetched.
-
-    Returns:
-        The longest stage on all processors and its seconds, and the seconds that all stages
-        together take if every processor is busy all the time.
     """
-    share = size / max(1, rates["bytes"])
-    sent = archive / max(1, size)
-    longest, slowest, cpu = "", 0.0, 0.0
+    seconds: dict[str, float] = {}
+    busy = 0.0
     for name in stages:
         row = rates["stages"][name]["all"]
-        scale = share * rates["bytes"] / max(1, row["bytes"])
-        if name in ("cut", "upload", "fetch"):
-            scale *= sent
-        if row["seconds"] * scale > slowest:
-            longest, slowest = name, row["seconds"] * scale
+        scale = (archive if name in _ARCHIVE else size) / max(1, row["bytes"])
+        seconds[name] = row["seconds"] * scale
         # What is hashed alone is hashed while packing, too.
         if not (name == "hash" and "pack" in stages):
-            cpu += row["cpu_seconds"] * scale
-    return {
-        "longest": longest,
-        "seconds": slowest,
-        "busy_seconds": cpu / rates["processors"],
-        "files": float(files),
-    }
+            busy += row["cpu_seconds"] * scale
+    longest = max(seconds, key=lambda name: seconds[name])
+    return Limit(longest, seconds[longest], busy / rates["processors"])
