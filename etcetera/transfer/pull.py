@@ -18,7 +18,6 @@ from anyio import (
 )
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from etcetera.errors import CorruptArchive
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.extract import Extractor
 from etcetera.transfer.flow import in_thread, in_threads, task_group, thread_count
@@ -27,6 +26,7 @@ from etcetera.transfer.unpack import (
     FrameJob,
     Layout,
     Tally,
+    check_claims,
     segment_crc,
     unpack_frames,
     unpack_stream,
@@ -73,9 +73,7 @@ async def pull(
             tally = await _pull_frames(index, extractor, options, report)
         digest = await in_thread(tally.digest)
         if index is not None:
-            claimed = (index.footer.digest, index.footer.files, index.footer.bytes)
-            if claimed != (digest, tally.total.files, tally.total.bytes):
-                raise CorruptArchive("archive is corrupt: its index does not fit it (the digest)")
+            check_claims(index.footer, index.root, tally, digest)
         await in_thread(extractor.finish)
     return Pulled(
         digest=digest,
