@@ -1,6 +1,7 @@
 """Directory trees: written from a description, and looked at as a whole."""
 
 import os
+import random
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -171,8 +172,7 @@ def random_content(draw: st.DrawFn) -> bytes:
     seed = draw(st.integers(0, 255))
     if draw(st.booleans()):
         return bytes([seed]) * size
-    state = draw(st.randoms(use_true_random=False))
-    return state.randbytes(size)
+    return random.Random(seed).randbytes(size)
 
 
 @st.composite
