@@ -5,9 +5,10 @@ VERSIONS := 3.11 3.12 3.13
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types check check-versions tools clean
+.PHONY: help demo test lint types check check-versions tools bench bench-quick bench-tools clean
 
 help:
 	@echo "make demo            a whole round against an S3 server of its own"
@@ -17,6 +18,9 @@ help:
 	@echo "make check           pytest alone; make check ARGS='-k push' for some tests"
 	@echo "make check-versions  pytest on each of Python $(VERSIONS) that is installed"
 	@echo "make tools           install the archivers that the tests compare with"
+	@echo "make bench           measure beside every peer, some 40 minutes; ARGS='--only push' for less"
+	@echo "make bench-quick     the same with little data, 3 minutes"
+	@echo "make bench-tools     install the peers and the server that they are measured with"
 	@echo "make clean           remove what these commands made"
 	@echo "PYTHON=python3.12 chooses the interpreter, for a new $(VENV)"
 
@@ -67,8 +71,30 @@ tools:
 	command -v pigz >/dev/null || missing="$$missing pigz"; \
 	command -v busybox >/dev/null || missing="$$missing busybox"; \
 	command -v 7z >/dev/null || missing="$$missing p7zip-full"; \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi; \
+	$(install_missing)
+
+# The server that Debian's nginx would start by itself is not wanted.
+bench-tools:
+	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
+	tar --version 2>/dev/null | grep -q 'GNU tar' || missing="$$missing tar"; \
+	command -v pigz >/dev/null || missing="$$missing pigz"; \
+	command -v igzip >/dev/null || missing="$$missing isal"; \
+	command -v tc >/dev/null || missing="$$missing iproute2"; \
+	test -e /usr/lib/nginx/modules/ngx_http_lua_module.so || \
+		missing="$$missing libnginx-mod-http-lua"; \
+	command -v nginx >/dev/null || { \
+		missing="$$missing nginx"; \
+		! command -v systemctl >/dev/null || masked=yes; }; \
+	if [ -n "$$masked" ]; then $(as_root); $$sudo systemctl mask --quiet nginx; fi; \
+	trap 'test -z "$$masked" || { $$sudo systemctl unmask --quiet nginx; \
+		$$sudo systemctl disable --quiet nginx; }' EXIT; \
+	$(install_missing)
+
+as_root = if [ "$$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi
+
+define install_missing
+if [ -z "$$missing" ]; then exit 0; fi; \
+	$(as_root); \
 	echo "apt-get install$$missing"; \
 	command -v apt-get >/dev/null && { \
 		$$sudo apt-get install --yes -qq --no-install-recommends $$missing >/dev/null 2>&1 || { \
@@ -76,9 +102,21 @@ tools:
 			$$sudo apt-get install --yes -qq --no-install-recommends $$missing >/dev/null; \
 		}; \
 	} || { \
-		echo "The tests run tools that are missing here and could not be installed." >&2; \
+		echo "Tools are needed that are missing here and could not be installed." >&2; \
 		echo "These packages of Debian and Ubuntu have them:$$missing" >&2; \
 		echo "Install them, or the same tools from elsewhere, then try again." >&2; exit 1; }
+endef
+
+bench: $(BENCH_READY) bench-tools
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(BENCH_READY) bench-tools
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+$(BENCH_READY): $(READY)
+	@echo "$(VENV): installing the peers"
+	@$(BIN)/python -m pip install -qq --group bench
+	@touch $@
 
 clean:
 	@echo "removing environments and caches"

@@ -10,10 +10,10 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import data, endpoint
 from benchmarks.endpoint import DROPPED
@@ -170,9 +170,16 @@ def best_choice(dataset: Path, bits: int) -> dict[str, Any]:
     size = sum(piece.size for frame in frames for piece in frame)
     scale = size / sum(map(len, contents))
     rows = {"stored": _Choice(0.0, float(size)).row(bits)}
-    for name, (module, level) in codecs().items():
-        seconds, sent = _try_codec(module, level, contents)
-        rows[name] = _Choice(seconds * scale, sent * scale).row(bits)
+    processors = len(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processors, _prepare, (contents,)) as pool:
+        for name, (module, level) in codecs().items():
+            tasks = [(module, level, number) for number in range(len(contents))]
+            tries = pool.starmap(_try_frame, tasks, chunksize=1)
+            sent = sum(min(one.sent, one.size) for one in tries)
+            # Of processors that others use as well, only what is used here counts.
+            busy = sum(one.seconds for one in tries if one.sent < one.size * _WORTH)
+            rows[name] = _Choice(busy / processors * scale, sent * scale).row(bits)
     best = min(rows, key=lambda name: rows[name]["seconds"])
     return {"level": best, **rows[best], "levels": rows}
 
@@ -192,37 +199,23 @@ class _Choice:
         }
 
 
-def _try_codec(module: str, level: int, contents: Sequence[bytes]) -> tuple[float, int]:
-    """Seconds on all processors, and bytes, for *contents*."""
-    processors = len(os.sched_getaffinity(0))
-    # Forked, so that the contents are there already; nothing else runs in this process.
-    context = multiprocessing.get_context("fork")
-    with context.Pool(processors, _prepare, (module, level, contents)) as pool:
-        pool.map(_nothing, range(processors))
-        rows = pool.map(_try_frame, range(len(contents)), chunksize=1)
-    worth = [row for row in rows if row[1] < row[2] * _WORTH]
-    sent = sum(min(row[1], row[2]) for row in rows)
-    # Of processors that others use as well, only what is used here counts.
-    return sum(row[0] for row in worth) / processors, sent
+class _Try(NamedTuple):
+    seconds: float
+    sent: int
+    size: int
 
 
-_task: tuple[Compress, Sequence[bytes]] | None = None
+_contents: list[bytes] = []
+"""What is tried, in each process."""
 
 
-def _prepare(module: str, level: int, contents: Sequence[bytes]) -> None:
-    global _task
-    _task = (_codec(module, level), contents)
+def _prepare(contents: list[bytes]) -> None:
+    _contents[:] = contents
 
 
-def _nothing(_: int) -> None:
-    pass
-
-
-def _try_frame(number: int) -> tuple[float, int, int]:
-    if _task is None:
-        raise RuntimeError("not prepared")
-    compress, contents = _task
-    content = contents[number]
+def _try_frame(module: str, level: int, number: int) -> _Try:
+    compress = _codec(module, level)
+    content = _contents[number]
     start = time.thread_time()
-    size = compress(content)
-    return time.thread_time() - start, size, len(content)
+    sent = compress(content)
+    return _Try(time.thread_time() - start, sent, len(content))

@@ -64,6 +64,11 @@ def _conditions(results: dict[str, Any]) -> Iterator[str]:
         "hopelessly slow runs once. Data from a seed; endpoint and contestants share the "
         "processors."
     )
+    if options["quick"]:
+        yield (
+            "A quick run: with so little data, starting the interpreter is most of what is "
+            "measured. The goals are for 1 GiB."
+        )
     versions = machine["tools"] | machine["packages"]
     yield "; ".join(f"{name}: {version}" for name, version in versions.items())
 
