@@ -183,7 +183,8 @@ class Watcher(threading.Thread):
         size = 0
         for path in self._scratch.rglob("*"):
             with suppress(OSError):
-                size += path.lstat().st_size
+                status = path.lstat()
+                size += status.st_size if stat.S_ISREG(status.st_mode) else 0
         for process in tree(self._process):
             size += deleted_bytes(process)
         self.most = max(self.most, size)

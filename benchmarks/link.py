@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import data, endpoint
 from benchmarks.endpoint import DROPPED
+from benchmarks.machine import processors
 from benchmarks.measure import CommandError, measure, medians
 from benchmarks.peers import OURS, Push, pushers
 from benchmarks.stages import frames_of, read_frame
@@ -170,16 +171,16 @@ def best_choice(dataset: Path, bits: int) -> dict[str, Any]:
     size = sum(piece.size for frame in frames for piece in frame)
     scale = size / sum(map(len, contents))
     rows = {"stored": _Choice(0.0, float(size)).row(bits)}
-    processors = len(os.sched_getaffinity(0))
+    count = processors()
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processors, _prepare, (contents,)) as pool:
+    with context.Pool(count, _prepare, (contents,)) as pool:
         for name, (module, level) in codecs().items():
             tasks = [(module, level, number) for number in range(len(contents))]
             tries = pool.starmap(_try_frame, tasks, chunksize=1)
             sent = sum(min(one.sent, one.size) for one in tries)
             # Of processors that others use as well, only what is used here counts.
             busy = sum(one.seconds for one in tries if one.sent < one.size * _WORTH)
-            rows[name] = _Choice(busy / processors * scale, sent * scale).row(bits)
+            rows[name] = _Choice(busy / count * scale, sent * scale).row(bits)
     best = min(rows, key=lambda name: rows[name]["seconds"])
     return {"level": best, **rows[best], "levels": rows}
 

@@ -20,13 +20,20 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "machine": platform.machine(),
         "processor": _processor(),
-        "processors": len(os.sched_getaffinity(0)),
+        "processors": processors(),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "load_before": os.getloadavg()[0],
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in _PACKAGES},
         "tools": peers.versions() | {"nginx": endpoint.version()},
     }
+
+
+def processors() -> int:
+    """How many may be used."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _processor() -> str:

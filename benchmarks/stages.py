@@ -23,6 +23,7 @@ import anyio
 
 from benchmarks import data
 from benchmarks.endpoint import DROPPED, KEPT, KEY, REGION, SECRET, Endpoint
+from benchmarks.machine import processors
 from benchmarks.transfers import place, say
 from etcetera.config import RepositorySettings
 from etcetera.stores import RemoteObject, Store, open_store
@@ -383,12 +384,12 @@ def _process(
 def _run_stage(name: str, root: Path, server: Endpoint, count: int) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(count), context.Queue()
-    processors = sorted(os.sched_getaffinity(0))
+    allowed = sorted(os.sched_getaffinity(0))
     scratch = root / "scratch"
     started = []
     for number in range(count):
         share = Share(root, server, number, count, scratch)
-        pinned = processors[0] if count == 1 else None
+        pinned = allowed[0] if count == 1 else None
         arguments = (name, share, pinned, barrier, queue)
         process = context.Process(target=_process, args=arguments, daemon=True)
         process.start()
@@ -415,8 +416,8 @@ def _run_stage(name: str, root: Path, server: Endpoint, count: int) -> dict[str,
 
 def run(kind: str, size: data.Size) -> dict[str, Any]:
     """Measure every stage with one kind of data."""
-    processors = len(os.sched_getaffinity(0))
-    result: dict[str, Any] = {"processors": processors, "stages": {}}
+    count = processors()
+    result: dict[str, Any] = {"processors": count, "stages": {}}
     room = 4 * size.bytes + 8 * data.KiB * 4 * size.small_files
     with place(kind, size, room) as here:
         total = sum(piece.size for frame in frames_of(here.dataset) for piece in frame)
@@ -424,8 +425,8 @@ def run(kind: str, size: data.Size) -> dict[str, Any]:
         result |= {"bytes": total, "files": files}
         _keep(here.endpoint, here.root, total)
         for name in STAGES:
-            counts = [1] if name == "scan" else [1, processors]
-            rows = [_run_stage(name, here.root, here.endpoint, count) for count in counts]
+            counts = [1] if name == "scan" else [1, count]
+            rows = [_run_stage(name, here.root, here.endpoint, many) for many in counts]
             result["stages"][name] = {"one": rows[0], "all": rows[-1]}
             one, everyone = (
                 row["bytes"] / data.MiB / row["seconds"] for row in (rows[0], rows[-1])
@@ -438,7 +439,7 @@ def _keep(server: Endpoint, root: Path, size: int) -> None:
     """An object to be fetched, about as long as the dataset."""
     source = root / "object"
     with source.open("wb") as file:
-        for _ in range(max(size // _PART, 4 * len(os.sched_getaffinity(0)))):
+        for _ in range(max(size // _PART, 4 * processors())):
             file.write(os.urandom(_PART))
     server.put_file("stage", source)
     source.unlink()
