@@ -21,6 +21,7 @@ GiB = 1 << 30
 SEED = 20240229
 MEMORY_FILE_SYSTEM = Path("/dev/shm")  # noqa: S108 - created below it with a random name
 _PER_DIRECTORY = 1000
+_PREFIX = "etcetera-benchmark-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,16 @@ def workspace(needed: int) -> tempfile.TemporaryDirectory[str]:
         free = min(shutil.disk_usage(MEMORY_FILE_SYSTEM).free, available_memory())
         if free > 2 * needed:
             parent = MEMORY_FILE_SYSTEM
-    return tempfile.TemporaryDirectory(prefix="etcetera-bench-", dir=parent)
+    _remove_stale(Path(parent or tempfile.gettempdir()))
+    return tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove what a benchmark left that was killed: it may take a lot of memory."""
+    for path in parent.glob(f"{_PREFIX}*-*"):
+        owner = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and Path("/proc/self").exists() and not Path("/proc", owner).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def available_memory() -> int:
