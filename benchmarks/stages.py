@@ -28,7 +28,7 @@ from benchmarks.transfers import place, say
 from etcetera.config import RepositorySettings
 from etcetera.stores import RemoteObject, Store, open_store
 from etcetera.transfer import codec
-from etcetera.transfer.parts import cut
+from etcetera.transfer.parts import Buffers, cut
 from etcetera.transfer.scan import scan
 from etcetera.transfer.tar import Entry, header
 
@@ -200,8 +200,9 @@ def _cut(share: Share) -> Callable[[], Done]:
     joined, done = _joined(share)
 
     def work() -> Done:
-        for _ in cut(((content, len(content)) for content in joined), _PART):
-            pass
+        buffers = Buffers(_PART)
+        for part in cut(((content, len(content)) for content in joined), buffers):
+            buffers.give_back(part)
         return done
 
     return work

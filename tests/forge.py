@@ -103,7 +103,12 @@ class Forgery:
             for size in segment["frames"]["length"]:
                 frames.append(archive[place : place + size])
                 place += size
-        return cls(frames, [inflate(frame) for frame in frames], segments, root["partitions"])
+        columns = root["partitions"]
+        partitions = {
+            name: list(sums)
+            for name, *sums in zip(columns["name"], columns["files"], columns["bytes"], strict=True)
+        }
+        return cls(frames, [inflate(frame) for frame in frames], segments, partitions)
 
     # --- What tests change
 
@@ -242,7 +247,11 @@ class Forgery:
             },
             "header": {"length": 5 + BLOCK, "size": BLOCK},
             "segments": {},
-            "partitions": self.partitions,
+            "partitions": {
+                "name": list(self.partitions),
+                "files": [sums[0] for sums in self.partitions.values()],
+                "bytes": [sums[1] for sums in self.partitions.values()],
+            },
         }
         segments = self._segments(root)
         self.root(root)

@@ -1,6 +1,6 @@
 """A remote archive, opened: its index if it has one, and its bytes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from etcetera.errors import CorruptArchive, NotAnArchive
@@ -69,7 +69,7 @@ class Index:
     footer: Footer
     root: Root
 
-    async def segments(self) -> AsyncIterator[Segment]:
+    async def segments(self) -> AsyncGenerator[Segment]:
         """Yield each segment in order; in bounded memory.
 
         Raises:

@@ -68,6 +68,13 @@ class Extractor:
         with self._lock:
             self._directories.append(entry)
 
+    def take_deferred(self) -> tuple[list[Entry], list[Entry]]:
+        """Hand over the links and directories that wait for :meth:`finish`."""
+        with self._lock:
+            deferred = self._links, self._directories
+            self._links, self._directories = [], []
+        return deferred
+
     def large(self, entry: Entry, sha256: str) -> "LargeTarget":
         """A file to be written by position; *sha256* is what it must have in the end."""
         target = LargeTarget(self, entry, sha256)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple
 
 from anyio import (
@@ -26,22 +27,38 @@ Arguments = TypeVarTuple("Arguments")
 
 _SMALL_FILE = 32 * KiB
 """Bytes; with files smaller than this on average, the interpreter is what limits."""
+_MANY_FILES = 20_000
+"""Small files from which on starting processes pays."""
 
 
-def thread_count(options: TransferOptions, files: int, size: int) -> int:
-    """How many threads pack or unpack *files* files of *size* bytes together.
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who packs or unpacks."""
 
-    One per processor, but a single one for small files: then nearly all the time goes into the
-    interpreter, and several threads fight for its lock, which costs twice the processor time and
-    makes the event loop wait as well.
-    """
-    if options.threads is not None:
-        return options.threads
-    if size < files * _SMALL_FILE:
-        return 1
+    threads: int
+    processes: bool
+    """Whether each thread has a worker process that does the work."""
+
+
+def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def crew(options: TransferOptions, files: int, size: int) -> Crew:
+    """Choose who packs or unpacks *files* files of *size* bytes together.
+
+    One thread per processor. With small files nearly all the time goes into the interpreter, and
+    threads would fight for its lock, which costs twice the processor time and makes the event loop
+    wait as well: then it is processes if there are many files, and otherwise a single thread.
+    """
+    threads = options.threads or _processors()
+    if size >= files * _SMALL_FILE:
+        return Crew(threads, processes=False)
+    if threads > 1 and files >= _MANY_FILES:
+        return Crew(threads, processes=True)
+    return Crew(1, processes=False)
 
 
 def ordered(

@@ -21,9 +21,7 @@ from etcetera.transfer.scan import Totals
 from etcetera.transfer.tar import BLOCK, END, Entry, padded
 
 VERSION = 1
-MAX_SEGMENT = 4096
-"""Entries, or frames, after which a segment is closed."""
-MAX_LINE = 64 * MiB
+MAX_LINE = 8 * MiB
 """Bytes of one JSON line, and so of one index frame, that a reader accepts."""
 FOOTER = BLOCK
 """Bytes of the footer."""
@@ -34,10 +32,14 @@ MARK = b'{"etcetera-index":'
 _MAX_SEGMENT_READ = 16384
 
 
-SEGMENT_COLUMNS = (
-    "frames", "entries", "data_length", "data_size", "length", "size", "crc32", "sha256",
-    "first", "last",
+NUMBER_COLUMNS = (
+    "frames", "entries", "data_length", "data_size", "length", "size", "crc32",
 )  # fmt: skip
+STRING_COLUMNS = ("sha256", "first", "last")
+"""What the root says of each segment."""
+
+_ROOT_LISTS, _ROOT_OBJECTS = 13, 5
+_SEGMENT_LISTS, _SEGMENT_OBJECTS = 10, 3
 
 
 def index_entry(size: int) -> Entry:
@@ -186,6 +188,7 @@ def parse_root(frame: bytes, footer: Footer) -> Root:
     line = codec.inflate(frame, footer.root_size)
     if hashlib.sha256(line).hexdigest() != footer.root_sha256:
         raise _wrong("root")
+    _check_simple(line, "root", _ROOT_LISTS, _ROOT_OBJECTS)
     value = _parse(line, "root")
     data, head = _dictionary(value.get("data")), _dictionary(value.get("header"))
     data_stop, data_size, header_length, header_size = _numbers(
@@ -201,23 +204,30 @@ def parse_root(frame: bytes, footer: Footer) -> Root:
         or (last.data_start + last.data_size if last else 0) != data_size
     ):
         raise _wrong("root: its places leave gaps or overlap")
-    partitions = {
-        name: Totals(*_numbers(sums, 2, "root"))
-        for name, sums in _dictionary(value.get("partitions")).items()
-    }
+    partitions = _partitions(_dictionary(value.get("partitions")))
     return Root(data_stop, data_size, header_length, segments, partitions, codec.crc32(line))
+
+
+def _partitions(columns: dict[str, Any]) -> dict[str, Totals]:
+    names = columns.get("name")
+    count = len(_list(names))
+    if not _strings(names, count) or len(set(_list(names))) != count:
+        raise _wrong("root")
+    files = _numbers(columns.get("files"), count, "root")
+    size = _numbers(columns.get("bytes"), count, "root")
+    return {name: Totals(*sums) for name, *sums in zip(_list(names), files, size, strict=True)}
 
 
 def _place_segments(columns: dict[str, Any], offset: int) -> list[SegmentPlace]:
     """The segments, one after another from *offset* in the object on, and what they speak of."""
     count = len(_list(columns.get("frames")))
-    if not all(_integers(columns.get(name), count) for name in SEGMENT_COLUMNS[:7]) or not all(
-        _strings(columns.get(name), count) for name in SEGMENT_COLUMNS[7:]
+    if not all(_integers(columns.get(name), count) for name in NUMBER_COLUMNS) or not all(
+        _strings(columns.get(name), count) for name in STRING_COLUMNS
     ):
         raise _wrong("root")
     segments: list[SegmentPlace] = []
     data_offset, data_start = len(codec.GZIP_HEADER), 0
-    for row in zip(*(columns[name] for name in SEGMENT_COLUMNS), strict=True):
+    for row in zip(*(columns[name] for name in (*NUMBER_COLUMNS, *STRING_COLUMNS)), strict=True):
         frames, entries, data_length, data_size, length, size, crc32, sha256, first, last = row
         if (
             not 0 < size <= MAX_LINE
@@ -262,6 +272,7 @@ def parse_segment(frame: bytes, place: SegmentPlace) -> Segment:
     line = codec.inflate(frame, place.size)
     if hashlib.sha256(line).hexdigest() != place.sha256 or codec.crc32(line) != place.crc32:
         raise _wrong("a segment")
+    _check_simple(line, "a segment", _SEGMENT_LISTS, _SEGMENT_OBJECTS)
     value = _parse(line, "a segment")
     columns = _dictionary(value.get("frames"))
     names = ("length", "size", "crc32", "compressed_crc32")
@@ -336,6 +347,16 @@ def _is_normal(path: str) -> bool:
         and path.partition("/")[0] != INDEX_NAME
         and all(part not in ("", ".", "..") for part in path.split("/"))
     )
+
+
+def _check_simple(line: bytes, what: str, lists: int, objects: int) -> None:
+    """Refuse a line with more lists or objects than it has columns, before it is parsed.
+
+    Millions of empty lists fit into a few bytes, and parsing them would stall every thread. In
+    strings brackets and braces are written as escapes, so all of them count.
+    """
+    if line.count(b"[") != lists or line.count(b"{") != objects:
+        raise _wrong(what)
 
 
 def _parse(line: bytes, what: str) -> dict[str, Any]:

@@ -7,13 +7,27 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from etcetera.errors import InvalidDataset
 from etcetera.transfer import codec
 from etcetera.transfer.codec import Frame, make_frame
 from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
-from etcetera.transfer.index import FOOTER, MAX_SEGMENT, SEGMENT_COLUMNS, VERSION, index_entry
+from etcetera.transfer.index import (
+    FOOTER,
+    MAX_LINE,
+    NUMBER_COLUMNS,
+    STRING_COLUMNS,
+    VERSION,
+    index_entry,
+)
+from etcetera.transfer.options import KiB
 from etcetera.transfer.paths import partition_of
 from etcetera.transfer.scan import Totals
 from etcetera.transfer.tar import BLOCK, END, Entry, header, padded
+
+MAX_SEGMENT = 4096
+"""Entries, or frames, after which a segment is closed: one small line to parse for one look-up."""
+MAX_TEXT = 256 * KiB
+"""Characters of paths after which a segment is closed, however few they are."""
 
 
 class PackedMember(NamedTuple):
@@ -37,29 +51,34 @@ class _OpenSegment:
         self.entry_sizes, self.mtimes, self.headers = array("Q"), array("Q"), array("L")
         self.digests: list[str] = []
         self.targets: list[str] = []
+        self.characters = 0
+        """Of paths and targets."""
         self.unknown = 0
         """Rows whose SHA-256 is still to come."""
 
+    def is_full(self) -> bool:
+        """Whether what comes next belongs to another segment."""
+        return max(len(self.lengths), len(self.paths)) >= MAX_SEGMENT or self.characters >= MAX_TEXT
+
     def encode(self) -> bytes:
+        """The segment's line."""
         return _line(
-            {
-                "frames": {
-                    "length": self.lengths.tolist(),
-                    "size": self.sizes.tolist(),
-                    "crc32": self.crcs.tolist(),
-                    "compressed_crc32": self.compressed_crcs.tolist(),
-                },
-                "entries": {
-                    "start": self.start,
-                    "path": self.paths,
-                    "kind": "".join(self.kinds),
-                    "size": self.entry_sizes.tolist(),
-                    "mtime": self.mtimes.tolist(),
-                    "header": self.headers.tolist(),
-                    "sha256": self.digests,
-                    "target": self.targets,
-                },
-            }
+            frames=_object(
+                length=_numbers(self.lengths),
+                size=_numbers(self.sizes),
+                crc32=_numbers(self.crcs),
+                compressed_crc32=_numbers(self.compressed_crcs),
+            ),
+            entries=_object(
+                start=str(self.start),
+                path=_strings(self.paths),
+                kind=f'"{"".join(self.kinds)}"',
+                size=_numbers(self.entry_sizes),
+                mtime=_numbers(self.mtimes),
+                header=_numbers(self.headers),
+                sha256=_strings(self.digests),
+                target=_strings(self.targets),
+            ),
         )
 
 
@@ -69,7 +88,9 @@ class IndexWriter:
     def __init__(self) -> None:
         self._open = deque([_OpenSegment(0)])
         self._segments: list[bytes] = []
-        self._columns: dict[str, list[Any]] = {name: [] for name in SEGMENT_COLUMNS}
+        self._columns: dict[str, list[Any]] = {
+            name: [] for name in (*NUMBER_COLUMNS, *STRING_COLUMNS)
+        }
         self._digest = DatasetDigest()
         self._partitions: dict[str, Totals] = {}
         self._total = Totals()
@@ -83,7 +104,7 @@ class IndexWriter:
     def add_frame(self, frame: Frame, members: Sequence[PackedMember]) -> None:
         """Add the next frame and the members that begin in it."""
         segment = self._open[-1]
-        if len(segment.lengths) >= MAX_SEGMENT or len(segment.paths) >= MAX_SEGMENT:
+        if segment.is_full():
             self._open.append(segment := _OpenSegment(self._position))
             self._encode_known()
         segment.lengths.append(len(frame.data))
@@ -119,16 +140,22 @@ class IndexWriter:
         columns = self._columns
         data_length, data_size = self._length, self._size
         header_length = len(codec.store(bytes(BLOCK)))
+        partitions = self._partitions.values()
         root = _line(
-            {
-                "data": {"length": data_length, "size": data_size},
-                "header": {"length": header_length, "size": BLOCK},
-                "segments": columns,
-                "partitions": {
-                    name: [totals.files, totals.bytes] for name, totals in self._partitions.items()
-                },
-            }
+            data=_object(length=str(data_length), size=str(data_size)),
+            header=_object(length=str(header_length), size=str(BLOCK)),
+            segments=_object(
+                **{name: _numbers(columns[name]) for name in NUMBER_COLUMNS},
+                **{name: _strings(columns[name]) for name in STRING_COLUMNS},
+            ),
+            partitions=_object(
+                name=_strings(list(self._partitions)),
+                files=_numbers([totals.files for totals in partitions]),
+                bytes=_numbers([totals.bytes for totals in partitions]),
+            ),
         )
+        if len(root) > MAX_LINE - BLOCK:
+            raise InvalidDataset("The dataset has more partitions than an index can name")
         # Blanks at the end of the line put the footer on a block of its own.
         total = sum(columns["size"]) + len(root)
         root = root[:-1] + b" " * (-total % BLOCK) + b"\n"
@@ -138,15 +165,15 @@ class IndexWriter:
         root_frame = make_frame(root, level)
         place = [self._length, len(root_frame.data), len(root)]
         yield self._count(root_frame)
-        footer = {
-            "etcetera-index": VERSION,
-            "root": place,
-            "sha256": hashlib.sha256(root).hexdigest(),
-            "digest": self.digest,
-            "files": self._total.files,
-            "bytes": self._total.bytes,
-        }
-        line = _line(footer)[:-1].ljust(FOOTER - 1) + b"\n"
+        footer = _line(
+            **{"etcetera-index": str(VERSION)},
+            root=_numbers(place),
+            sha256=f'"{hashlib.sha256(root).hexdigest()}"',
+            digest=f'"{self.digest}"',
+            files=str(self._total.files),
+            bytes=str(self._total.bytes),
+        )
+        line = footer[:-1].ljust(FOOTER - 1) + b"\n"
         yield self._count(make_frame(line + END, 0))
         yield codec.FINAL_BLOCK + codec.TRAILER.pack(self._crc32, self._size & 0xFFFFFFFF)
 
@@ -159,6 +186,7 @@ class IndexWriter:
 
     def _add_row(self, segment: _OpenSegment, entry: Entry, header_size: int) -> None:
         segment.paths.append(entry.path)
+        segment.characters += len(entry.path) + len(entry.target)
         segment.kinds.append(kind_code(entry))
         segment.entry_sizes.append(entry.size)
         segment.mtimes.append(entry.mtime)
@@ -207,5 +235,22 @@ class IndexWriter:
                 self._columns[name].append(value)
 
 
-def _line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+def _line(**members: str) -> bytes:
+    return f"{_object(**members)}\n".encode()
+
+
+def _object(**members: str) -> str:
+    return "{" + ",".join(f'"{name}":{value}' for name, value in members.items()) + "}"
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return f"[{','.join(map(str, values))}]"
+
+
+def _strings(values: Sequence[str]) -> str:
+    """A list of strings in which no bracket or brace is written as itself.
+
+    So a reader can count lists and objects before it parses a line, and need not trust it.
+    """
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return "[" + text[1:].replace("[", "\\u005b").replace("{", "\\u007b")

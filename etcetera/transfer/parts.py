@@ -1,12 +1,14 @@
 """Frames → parts: how large, how many at once, and cutting."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from etcetera.errors import StoreError
 from etcetera.stores import PartLimits
 from etcetera.transfer import codec
-from etcetera.transfer.index import MAX_SEGMENT, TAIL
+from etcetera.transfer.index import TAIL
+from etcetera.transfer.index_writer import MAX_SEGMENT, MAX_TEXT
 from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.pack import FRAME_MAX
 from etcetera.transfer.paths import MAX_PATH
@@ -47,11 +49,37 @@ class Part:
 
     number: int
     """From 1."""
-    data: bytes
+    data: memoryview
+    """Of a buffer that holds another part once this one was given back."""
     crc32: int
     last: bool
     size: int
     """Tar bytes that were packed since the part before."""
+
+
+class Buffers:
+    """Memory for parts: taken in one thread, given back in another, used again.
+
+    Fresh memory for each part would cost as much time as filling it, and the allocator would keep
+    twice as much.
+    """
+
+    def __init__(self, part_size: int) -> None:
+        self._part_size = part_size
+        self._free: deque[bytearray] = deque()
+
+    def take(self) -> bytearray:
+        """A buffer of the size of a part, with anything in it."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return bytearray(self._part_size)
+
+    def give_back(self, part: Part) -> None:
+        """Let the memory of *part* be used again; nobody may look at its data any more."""
+        buffer = part.data.obj
+        part.data.release()
+        self._free.append(buffer)  # type: ignore[arg-type]  # what take() gave
 
 
 def archive_bound(scan: Scan) -> int:
@@ -59,7 +87,7 @@ def archive_bound(scan: Scan) -> int:
     entries = scan.entries_count
     # Every entry is in one frame, but for those that are longer than a frame.
     frames = entries + scan.tar_size // FRAME_MAX + 1
-    segments = (frames + entries) // MAX_SEGMENT + 2
+    segments = (frames + entries) // MAX_SEGMENT + scan.path_bytes // MAX_TEXT + 2
     index = _ROW * (entries + frames) + _JSON_ESCAPE * scan.path_bytes
     index += segments * (_SEGMENT_ROW + 2 * _JSON_ESCAPE * MAX_PATH) + _ROW * len(scan.partitions)
     index += _JSON_ESCAPE * sum(len(name.encode()) for name in scan.partitions)
@@ -85,38 +113,40 @@ def plan(bound: int, limits: PartLimits, options: TransferOptions) -> PartPlan:
             f"the archive may have {bound} bytes, more than the store can hold in one object "
             f"({limits.max_parts} parts of {limits.max_part} bytes): split the dataset"
         )
-    workers = max(2, min(options.workers, PARTS_MEMORY // part_size - 1))
-    return PartPlan(bound, part_size, min(workers, options.workers))
+    return PartPlan(bound, part_size, requests_at_once(part_size, options))
 
 
-def cut(pieces: Iterable[tuple[bytes, int]], part_size: int) -> Iterator[Part]:
+def requests_at_once(size: int, options: TransferOptions) -> int:
+    """How many parts or ranges of *size* bytes may be under way: fewer if they are large."""
+    return min(options.workers, max(2, PARTS_MEMORY // size - 1))
+
+
+def cut(pieces: Iterable[tuple[bytes, int]], buffers: Buffers) -> Iterator[Part]:
     """Regroup *pieces* into parts numbered from 1.
 
     Args:
         pieces: Bytes of any length, each with the tar bytes it stands for.
-        part_size: Bytes in every part but the last, which has 1 to *part_size*.
+        buffers: Give the size of every part but the last, which has 1 to that many bytes.
     """
     number, size, filled = 1, 0, 0
-    chunks: list[codec.Buffer] = []
+    buffer = buffers.take()
     for data, tar_size in pieces:
         view = memoryview(data)
         size += tar_size
         while view:
-            if filled == part_size:
+            if filled == len(buffer):
                 # Only now is it known that this part is not the last.
-                part = _part(number, chunks, size - tar_size, last=False)
+                yield _part(number, buffer, filled, size - tar_size, last=False)
                 number, size, filled = number + 1, tar_size, 0
-                chunks.clear()
-                yield part
-                del part  # it may be sent and gone before the next one is cut
-            taken = view[: part_size - filled]
-            chunks.append(taken)
+                buffer = buffers.take()
+            taken = view[: len(buffer) - filled]
+            buffer[filled : filled + len(taken)] = taken
             filled += len(taken)
             view = view[len(taken) :]
-    if chunks:
-        yield _part(number, chunks, size, last=True)
+    if filled:
+        yield _part(number, buffer, filled, size, last=True)
 
 
-def _part(number: int, chunks: list[codec.Buffer], size: int, *, last: bool) -> Part:
-    data = b"".join(chunks)
+def _part(number: int, buffer: bytearray, filled: int, size: int, *, last: bool) -> Part:
+    data = memoryview(buffer)[:filled]
     return Part(number, data, codec.crc32(data), last, size)

@@ -4,10 +4,12 @@ Without an index: fetch in order → inflate → strict tar reader → write.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from anyio import (
@@ -20,8 +22,10 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.extract import Extractor
-from etcetera.transfer.flow import in_thread, in_threads, task_group, thread_count
+from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
+from etcetera.transfer.index import Segment
 from etcetera.transfer.options import TransferOptions
+from etcetera.transfer.parts import requests_at_once
 from etcetera.transfer.unpack import (
     FrameJob,
     Layout,
@@ -31,6 +35,7 @@ from etcetera.transfer.unpack import (
     unpack_frames,
     unpack_stream,
 )
+from etcetera.transfer.workers import Workers, workers
 
 Report = Callable[[int, int], None]
 """Told the tar bytes written (0 if unknown) and the archive bytes fetched, range by range."""
@@ -70,7 +75,7 @@ async def pull(
             tally = await _pull_stream(archive, extractor, options, report)
         else:
             await in_thread(extractor.check_space, index.footer.bytes)
-            tally = await _pull_frames(index, extractor, options, report)
+            tally = await _pull_frames(index, tree, extractor, options, report)
         digest = await in_thread(tally.digest)
         if index is not None:
             check_claims(index.footer, index.root, tally, digest)
@@ -90,39 +95,56 @@ def _extractor(tree: Path) -> Iterator[Extractor]:
 
 
 async def _pull_frames(
-    index: Index, extractor: Extractor, options: TransferOptions, report: Report
+    index: Index, tree: Path, extractor: Extractor, options: TransferOptions, report: Report
 ) -> Tally:
     tally = Tally.of(index.root)
+    chosen = crew(options, index.footer.files, index.footer.bytes)
+    count = chosen.threads if chosen.processes else 0
     # No buffer: a range waits in memory only while it is fetched or unpacked.
     send, receive = create_memory_object_stream[_Range](0)
     # Threads of its own, so that unpacking never queues behind a service's other work.
-    threads = thread_count(options, index.footer.files, index.footer.bytes)
-    with ThreadPoolExecutor(threads, "etcetera-unpack") as pool:
-        async with task_group() as tasks:
-            for _ in range(options.workers):
+    with ThreadPoolExecutor(chosen.threads, "etcetera-unpack") as pool:
+        async with (
+            in_threads(workers(count, "unpack", os.fsencode(tree))) as processes,
+            task_group() as tasks,
+        ):
+            unpack = partial(_unpack, extractor, processes)
+            for _ in range(requests_at_once(options.part_size, options)):
                 tasks.start_soon(
-                    _unpack_ranges, receive.clone(), index.archive, extractor, pool, report
+                    _unpack_ranges, receive.clone(), index.archive, unpack, pool, report
                 )
             receive.close()
-            async with send:
-                async for one in _plan_ranges(index, extractor, tally, options.part_size):
+            async with send, aclosing(_plan_ranges(index, extractor, tally, options)) as ranges:
+                async for one in ranges:
                     await send.send(one)
     return tally
 
 
+def _unpack(extractor: Extractor, processes: Workers | None, data: bytes, one: "_Range") -> int:
+    """Write what one range holds; return the tar bytes."""
+    if processes is None or any(job.large for job in one.jobs):
+        return unpack_frames(data, one.start, one.jobs, extractor)
+    return processes.unpack(data, one.start, one.jobs, extractor)
+
+
 async def _plan_ranges(
-    index: Index, extractor: Extractor, tally: Tally, range_size: int
-) -> AsyncIterator[_Range]:
+    index: Index, extractor: Extractor, tally: Tally, options: TransferOptions
+) -> AsyncGenerator[_Range]:
     """Read the index segment by segment and yield what is to be fetched."""
     layout = Layout(extractor)
     crc32 = 0
-    async for segment in index.segments():
-        jobs = await in_thread(layout.jobs, segment)
-        await in_thread(tally.add_segment, segment)
+
+    def take(segment: Segment) -> list[FrameJob]:
+        nonlocal crc32
         crc32 = segment_crc(segment, crc32)
-        for held in _batches(jobs, range_size):
-            last = held[-1].place
-            yield _Range(held[0].place.offset, last.offset + last.length, held)
+        tally.add_segment(segment)
+        return layout.jobs(segment)
+
+    async with aclosing(index.segments()) as segments:
+        async for segment in segments:
+            for held in _batches(await in_thread(take, segment), options.part_size):
+                last = held[-1].place
+                yield _Range(held[0].place.offset, last.offset + last.length, held)
     await index.check_whole(crc32)
 
 
@@ -142,15 +164,16 @@ def _batches(jobs: list[FrameJob], range_size: int) -> Iterator[list[FrameJob]]:
 async def _unpack_ranges(
     receive: ObjectReceiveStream[_Range],
     archive: Archive,
-    extractor: Extractor,
+    unpack: Callable[[bytes, _Range], int],
     pool: Executor,
     report: Report,
 ) -> None:
     async with receive:
         async for one in receive:
             data = await archive.read(one.start, one.stop)
-            size = await in_thread(unpack_frames, data, one.start, one.jobs, extractor, pool=pool)
+            size = await in_thread(unpack, data, one, pool=pool)
             report(size, len(data))
+            del data, one  # while waiting for the next
 
 
 async def _pull_stream(
@@ -185,7 +208,7 @@ async def _fetch_in_order(
     archive: Archive, options: TransferOptions, send: ObjectSendStream[bytes], report: Report
 ) -> None:
     """Fetch several ranges at once and send them in order."""
-    slots = Semaphore(options.workers)
+    slots = Semaphore(requests_at_once(options.part_size, options))
     turn = Event()
     turn.set()
     async with send, task_group() as tasks:

@@ -7,6 +7,7 @@ files fit.
 
 import os
 import stat
+import threading
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,16 +38,24 @@ class Totals:
 
 
 class Fingerprint:
-    """A quick hash over files and links, in any order; contents are not read."""
+    """A quick hash over entries, in any order; contents are not read."""
 
     __slots__ = ("_sum",)
 
     def __init__(self) -> None:
         self._sum = 0
 
-    def add(self, path: str, size: int, mtime: int, target: str) -> None:
-        """Add one file or link."""
-        self._sum += crc32(f"{path}\0{size}\0{mtime}\0{target}".encode())
+    def add(self, path: str, kind: str, size: int, mtime: int, target: str) -> None:
+        """Add one entry.
+
+        Args:
+            path: Of the entry.
+            kind: ``f``, ``x`` (an executable file), ``d`` or ``l``.
+            size: Bytes of a file.
+            mtime: Seconds; 0 for a directory, whose time is not looked at.
+            target: Of a link.
+        """
+        self._sum += crc32(f"{path}\0{kind}\0{size}\0{mtime}\0{target}".encode())
 
     def value(self) -> str:
         """16 hexadecimal digits."""
@@ -86,7 +95,8 @@ class Scan:
         self.total = Totals()
         self.partitions: dict[str, Totals] = {}
         self.fingerprint = ""
-        """Changes when a file's path, size or modification time does; contents are not read."""
+        """Changes when an entry comes, goes or changes its kind, size, time or target; contents
+        are not read."""
 
     def entries(self) -> Iterator[Entry]:
         """Yield every entry, directories before what they hold, in the order of the archive."""
@@ -112,10 +122,15 @@ class Scan:
 _DIRECTORY, _LINK, _FILE, _EXECUTABLE = b"dlfx"
 
 
-def scan(root: Path) -> Scan:
+def scan(root: Path, stop: threading.Event | None = None) -> Scan:
     """Look at everything below *root*, which is followed if it is a link itself.
 
+    Args:
+        root: The dataset's directory.
+        stop: Makes the scan end early, once set by another thread.
+
     Raises:
+        InterruptedError: *stop* was set.
         InvalidDataset: It holds sockets, devices, unreadable files, links that leave it, or names
             that cannot be restored; the first few are listed.
         NotAllowed: A directory cannot be read.
@@ -129,6 +144,8 @@ def scan(root: Path) -> Scan:
     pending = [top]
     while pending:
         directory = pending.pop()
+        if stop is not None and stop.is_set():
+            raise InterruptedError
         for child in _sorted_children(root, directory.path):
             name = child.name
             path = directory.path + name
@@ -154,12 +171,13 @@ def scan(root: Path) -> Scan:
             # As long as the header of any kind: only path, target and size matter.
             result.tar_size += header_size(path, size, target) + padded(size)
             if kind == _DIRECTORY:
+                fingerprint.add(path, "d", 0, 0, "")
                 directory.below[index] = below = _Directory(f"{path}/")
                 pending.append(below)
                 if directory.path == "data/":
                     result.partitions[name] = Totals()
                 continue
-            fingerprint.add(path, size, mtime, target)
+            fingerprint.add(path, chr(kind), size, mtime, target)
             if kind == _LINK:
                 directory.targets[index] = target
                 continue
@@ -196,7 +214,7 @@ def _look(
 
 
 def fingerprint(root: Path) -> str:
-    """A quick hash over path, size and modification time (in seconds) of all files and links."""
+    """A quick hash over path, kind, size, time (in seconds) and target of all entries."""
     return scan(root).fingerprint
 
 

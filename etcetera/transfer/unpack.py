@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from etcetera.errors import CorruptArchive, TruncatedArchive, UnsafeArchive
 from etcetera.transfer import codec
-from etcetera.transfer.digest import DatasetDigest, digest_row
+from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
 from etcetera.transfer.extract import Extractor, LargeTarget, Writer, wrong_content
 from etcetera.transfer.gunzip import gunzip
 from etcetera.transfer.index import Footer, FramePlace, MemberPlace, Root, Segment
@@ -213,8 +213,9 @@ class Tally:
 
     def add(self, entry: Entry, sha256: str) -> None:
         """Add one member."""
-        if entry.kind != "d":
-            self.fingerprint.add(entry.path, entry.size, entry.mtime, entry.target)
+        kind = kind_code(entry)
+        mtime = 0 if kind == "d" else entry.mtime
+        self.fingerprint.add(entry.path, kind, entry.size, mtime, entry.target)
         if partition := partition_of(entry.path):
             totals = self.partitions.setdefault(partition, Totals())
             if entry.kind == "f":

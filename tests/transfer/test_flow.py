@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etcetera.transfer.flow import in_thread, ordered, task_group, thread_count
+from etcetera.transfer.flow import Crew, crew, in_thread, ordered, task_group
 from etcetera.transfer.options import KiB, TransferOptions
 
 
@@ -91,11 +91,18 @@ def test_close() -> None:
 
 @pytest.mark.parametrize(
     ("files", "size", "threads", "expected"),
-    [(1_000, 1_000, None, 1), (1_000, 1_000, 3, 3), (0, 0, 2, 2), (10, 10 * 31 * KiB, None, 1)],
+    [
+        (1_000, 1_000, 3, Crew(1, processes=False)),
+        (0, 0, 2, Crew(2, processes=False)),
+        (10, 10 * 31 * KiB, 2, Crew(1, processes=False)),
+        (10, 10 * 33 * KiB, 2, Crew(2, processes=False)),
+        (50_000, 1_000, 3, Crew(3, processes=True)),
+        (50_000, 1_000, 1, Crew(1, processes=False)),
+    ],
 )
-def test_thread_count(files: int, size: int, threads: int | None, expected: int) -> None:
-    """Small files take one thread, unless told otherwise."""
-    assert thread_count(TransferOptions(threads=threads), files, size) == expected
+def test_crew(files: int, size: int, threads: int, expected: Crew) -> None:
+    """Small files take processes if there are many, and otherwise one thread."""
+    assert crew(TransferOptions(threads=threads), files, size) == expected
 
 
 async def test_in_thread() -> None:

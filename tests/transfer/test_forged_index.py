@@ -471,7 +471,11 @@ LIES: dict[str, Lie] = {
     "partition-other": lambda forgery: forgery.partitions.update(
         tset=forgery.partitions.pop("test")
     ),
-    "partition-three-numbers": lambda forgery: forgery.partitions.update(test=[1, 2, 3]),
+    "partitions-longer": root(lambda value: value["partitions"]["bytes"].append(3)),
+    "partitions-twice": root(
+        lambda value: [column.append(column[0]) for column in value["partitions"].values()]
+    ),
+    "root-more-lists": root(lambda value: value.update(more=[[]] * 1000)),
     # What is no such line at all
     **{
         f"{name}-{text}": first(name, value)

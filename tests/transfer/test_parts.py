@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from etcetera.errors import StoreError
 from etcetera.stores import PartLimits
 from etcetera.transfer.options import GiB, KiB, MiB, TransferOptions
-from etcetera.transfer.parts import PARTS_MEMORY, archive_bound, cut, plan
+from etcetera.transfer.parts import PARTS_MEMORY, Buffers, archive_bound, cut, plan
 from etcetera.transfer.scan import scan
 from tests import trees
 from tests.archives import packed, small
@@ -28,7 +28,7 @@ PIECES = st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 100)), max_si
 def test_cut(pieces: list[tuple[bytes, int]], part_size: int) -> None:
     """UP-14: parts are equal but the last, never empty, numbered from 1, and add up."""
     whole = b"".join(data for data, _ in pieces)
-    parts = list(cut(pieces, part_size))
+    parts = list(cut(pieces, Buffers(part_size)))
     assert b"".join(part.data for part in parts) == whole
     assert [part.number for part in parts] == list(range(1, len(parts) + 1))
     assert [part.last for part in parts] == [False] * (len(parts) - 1) + [True] * bool(parts)
@@ -49,9 +49,20 @@ def test_cut_is_lazy() -> None:
             seen.append(number)
             yield b"1234", 4
 
-    first = next(cut(pieces(), 8))
-    assert first.data == b"12341234"
+    first = next(cut(pieces(), Buffers(8)))
+    assert bytes(first.data) == b"12341234"
     assert seen == [0, 1, 2]
+
+
+def test_buffers_are_used_again() -> None:
+    """However many parts there are, as many buffers are made as are held at once."""
+    buffers = Buffers(4)
+    seen: set[int] = set()
+    for part in cut([(bytes([number] * 4), 4) for number in range(20)], buffers):
+        assert bytes(part.data) == bytes([part.number - 1] * 4)
+        seen.add(id(part.data.obj))
+        buffers.give_back(part)
+    assert len(seen) <= 2
 
 
 @given(

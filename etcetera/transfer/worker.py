@@ -1,0 +1,120 @@
+"""What a worker process runs: ``python -P -m etcetera.transfer.worker``.
+
+It reads requests from its standard input and writes one reply each to its standard output, until
+the input ends: so it never outlives its parent, however that one ends. Both are marshalled tuples
+behind their length. A request is a method of :class:`Pack` or :class:`Unpack` and its arguments; a
+reply begins with whether it worked, and goes on with the result or with the error's name and text.
+
+Only plain values cross the border; :mod:`etcetera.transfer.workers` is the other side.
+"""
+
+import marshal
+import os
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from etcetera.errors import EtceteraError
+from etcetera.transfer.extract import Extractor
+from etcetera.transfer.index import FramePlace, MemberPlace
+from etcetera.transfer.pack import Group, open_root
+from etcetera.transfer.tar import Entry
+from etcetera.transfer.unpack import FrameJob, unpack_frames
+
+_LENGTH = struct.Struct("<Q")
+
+
+def send(stream: IO[bytes], message: tuple[Any, ...]) -> None:
+    """Write one message."""
+    data = marshal.dumps(message)
+    stream.write(_LENGTH.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[Any, ...] | None:
+    """Read one message; ``None`` at the end of the stream, also in the middle of one."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (size,) = _LENGTH.unpack(head)
+    data = stream.read(size)
+    if len(data) < size:
+        return None
+    # From our own process: nobody else holds the other end.
+    message: tuple[Any, ...] = marshal.loads(data)  # noqa: S302
+    return message
+
+
+class Pack:
+    """Makes frames of a dataset's small files."""
+
+    def __init__(self, root: bytes, level: int) -> None:
+        self._root = open_root(Path(os.fsdecode(root)))
+        self._level = level
+
+    def frame(self, entries: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Pack whole members, see :meth:`etcetera.transfer.pack.Group.pack`."""
+        frame, members = Group([Entry(*entry) for entry in entries]).pack(self._root, self._level)
+        return (tuple(frame), [(member.header_size, member.sha256) for member in members])
+
+
+class Unpack:
+    """Writes small files into a staging tree."""
+
+    def __init__(self, tree: bytes) -> None:
+        self._extractor = Extractor(Path(os.fsdecode(tree)))
+
+    def frames(self, data: bytes, offset: int, jobs: list[Any]) -> tuple[Any, ...]:
+        """Unpack frames of whole members, see :func:`etcetera.transfer.unpack.unpack_frames`.
+
+        Returns:
+            Tar bytes written, and the links and directories that are left for the end.
+        """
+        size = unpack_frames(
+            data,
+            offset,
+            [
+                FrameJob(
+                    FramePlace(*place),
+                    [
+                        MemberPlace(Entry(*entry), start, header_size, sha256)
+                        for entry, start, header_size, sha256 in members
+                    ],
+                    None,
+                )
+                for place, members in jobs
+            ],
+            self._extractor,
+        )
+        links, directories = self._extractor.take_deferred()
+        return size, [tuple(entry) for entry in links], [tuple(entry) for entry in directories]
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    # What anything prints must not get between the replies.
+    sys.stdout = sys.stderr
+    methods: dict[str, Callable[..., tuple[Any, ...]]] = {}
+    while (request := receive(requests)) is not None:
+        name, *arguments = request
+        try:
+            if name == "pack":
+                methods["frame"] = Pack(*arguments).frame
+                result: tuple[Any, ...] = ()
+            elif name == "unpack":
+                methods["frames"] = Unpack(*arguments).frames
+                result = ()
+            else:
+                result = methods[name](*arguments)
+        except EtceteraError as error:
+            send(replies, (False, type(error).__name__, str(error)))
+        else:
+            send(replies, (True, *result))
+
+
+if __name__ == "__main__":
+    main()
