@@ -4,7 +4,8 @@
 -- serves by itself; those sent to any other bucket are read and dropped.
 
 local objects = ngx.shared.objects -- "bucket/key" -> "size\tetag\ttime\tmetadata"
-local uploads = ngx.shared.uploads -- upload id -> metadata; "id/number" -> "size\tetag"
+-- upload id -> metadata; "id/number" -> "size\toffset"; "id/length" -> that of part 1
+local uploads = ngx.shared.uploads
 
 local PIECE = 1048576
 local METADATA = "x-amz-meta-"
@@ -39,16 +40,26 @@ local function file_name(bucket, key)
     return ngx.var.kept_directory .. "/" .. bucket .. "/" .. ngx.escape_uri(key)
 end
 
+-- All parts of an upload but the last are as long as the first, so once that one is known, the
+-- others are written where they belong; those that come before it wait in files of their own.
+local function upload_name(id)
+    return ngx.var.kept_directory .. "/parts/" .. id
+end
+
 local function part_name(id, number)
-    return ngx.var.kept_directory .. "/parts/" .. id .. "." .. number
+    return upload_name(id) .. "." .. number
+end
+
+local function touch(path)
+    assert(io.open(path, "ab")):close()
 end
 
 local function is_kept(bucket)
     return bucket:sub(1, 4) == "kept"
 end
 
--- Read the whole body; write it to `path` if there is one. Returns its length.
-local function take_body(path)
+-- Read the whole body; write it to `path`, from `offset` on, if there is one. Returns its length.
+local function take_body(path, offset)
     local headers = ngx.req.get_headers()
     if (headers["content-encoding"] or ""):find("aws-chunked", 1, true) then
         return nil, "aws-chunked bodies are not understood"
@@ -59,7 +70,8 @@ local function take_body(path)
     end
     local file
     if path then
-        file = assert(io.open(path, "wb"))
+        file = assert(io.open(path, offset and "r+b" or "wb"))
+        file:seek("set", offset or 0)
     end
     local size = left
     if left > 0 then
@@ -130,6 +142,9 @@ end
 local function create_upload(bucket, key)
     local id = ngx.md5(bucket .. key .. ngx.now() .. math.random() .. ngx.worker.pid())
     uploads:set(id, metadata())
+    if is_kept(bucket) then
+        touch(upload_name(id))
+    end
     local headers = {}
     for _, name in ipairs({ "x-amz-checksum-algorithm", "x-amz-checksum-type" }) do
         headers[name] = ngx.req.get_headers()[name]
@@ -140,7 +155,16 @@ local function create_upload(bucket, key)
 end
 
 local function upload_part(bucket, id, number)
-    local size, problem = take_body(is_kept(bucket) and part_name(id, number) or nil)
+    local path, offset
+    if is_kept(bucket) then
+        if number == "1" then
+            uploads:set(id .. "/length", tonumber(ngx.var.http_content_length))
+        end
+        local length = uploads:get(id .. "/length")
+        offset = length and (tonumber(number) - 1) * length
+        path = offset and upload_name(id) or part_name(id, number)
+    end
+    local size, problem = take_body(path, offset)
     if not size then
         return refuse(501, problem)
     end
@@ -148,12 +172,14 @@ local function upload_part(bucket, id, number)
         return refuse(404, "NoSuchUpload")
     end
     local etag = ngx.md5(id .. number .. ngx.now())
-    uploads:set(id .. "/" .. number, size .. "\t" .. etag)
+    uploads:set(id .. "/" .. number, size .. "\t" .. (offset or "waits"))
     return answer(200, nil, { ETag = '"' .. etag .. '"' })
 end
 
-local function append(target, path)
+-- Copy a part that came too early to where it belongs.
+local function insert(target, offset, path)
     local source = assert(io.open(path, "rb"))
+    target:seek("set", offset)
     while true do
         local piece = source:read(PIECE)
         if not piece then
@@ -178,7 +204,7 @@ local function complete_upload(bucket, key, id)
     end
     local target
     if is_kept(bucket) then
-        target = assert(io.open(file_name(bucket, key), "wb"))
+        target = assert(io.open(upload_name(id), "r+b"))
     end
     local total = 0
     for number in body:gmatch("<PartNumber>(%d+)</PartNumber>") do
@@ -186,14 +212,18 @@ local function complete_upload(bucket, key, id)
         if not part then
             return refuse(400, "InvalidPart")
         end
-        total = total + tonumber(part:match("^%d+"))
-        if target then
-            append(target, part_name(id, number))
+        local size, offset = part:match("^(%d+)\t(%w+)$")
+        if target and offset == "waits" then
+            insert(target, total, part_name(id, number))
+        elseif target and tonumber(offset) ~= total then
+            return refuse(400, "InvalidPartOrder")
         end
+        total = total + tonumber(size)
         uploads:delete(id .. "/" .. number)
     end
     if target then
         target:close()
+        assert(os.rename(upload_name(id), file_name(bucket, key)))
     end
     uploads:delete(id)
     local etag = ngx.md5(id) .. "-1"
@@ -203,9 +233,10 @@ local function complete_upload(bucket, key, id)
         "&quot;</ETag></CompleteMultipartUploadResult>")
 end
 
--- Parts in files stay until the endpoint ends: its whole directory goes then.
+-- Parts that wait stay until the endpoint ends: its whole directory goes then.
 local function abort_upload(id)
     uploads:delete(id)
+    os.remove(upload_name(id))
     return answer(204)
 end
 

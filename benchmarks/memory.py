@@ -54,7 +54,7 @@ def _one_size(here: Place, size: int) -> dict[str, Any]:
 
 def million() -> dict[str, Any]:
     """Push and pull a million small files."""
-    with data.workspace(12 * data.GiB) as temporary:
+    with data.workspace(7 * data.GiB) as temporary:
         root = Path(temporary)
         with endpoint.running(root) as server:
             here = Place(root, server)

@@ -55,11 +55,12 @@ def _bars(
             for name in names
         ]
         colours = [_OURS if name == OURS else _THEIRS for name in names]
-        bars = axis.barh(names, values, color=colours)
-        axis.bar_label(bars, fmt="%.3g", padding=2)
-        # Ours is what the others are compared with, not the slowest of all.
-        others = sorted(values)
-        axis.set_xlim(0, 1.25 * min(others[-1], 6 * max(others[len(others) // 2], 1e-3)))
+        # Who takes many times as long as the others is cut short, and says so.
+        end = 4 * max(sorted(values)[len(values) // 2], 1e-3)
+        bars = axis.barh(names, [min(value, end) for value in values], color=colours)
+        labels = [f"{value:.3g}" + (" …" if value > end else "") for value in values]
+        axis.bar_label(bars, labels, padding=2)
+        axis.set_xlim(0, 1.2 * min(max(*values, 1e-3), end))
         axis.set_title(kind)
         axis.spines[["top", "right"]].set_visible(False)
     flat[0].invert_yaxis()
