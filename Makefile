@@ -43,12 +43,16 @@ check: $(READY) tools
 	@echo "pytest"
 	@$(BIN)/pytest $(ARGS)
 
-# One environment for each version, made like the one for every day.
+# One environment for each version, made like the one for every day. pyenv puts commands into the
+# PATH that fail for a version nobody has selected, so its own directories are looked into as well.
 check-versions: tools
-	@found=; for version in $(VERSIONS); do \
-		"python$$version" -c '' 2>/dev/null || { echo "python$$version: not installed"; continue; }; \
+	@pyenv=$$(pyenv root 2>/dev/null); found=; for version in $(VERSIONS); do \
+		python=; for candidate in "python$$version" "$$pyenv"/versions/$$version[.-]*/bin/python; do \
+			"$$candidate" -c '' 2>/dev/null && { python=$$candidate; break; }; \
+		done; \
+		test -n "$$python" || { echo "python$$version: not installed"; continue; }; \
 		found=yes; \
-		$(MAKE) --no-print-directory check VENV=.venv-$$version PYTHON=python$$version || exit 1; \
+		$(MAKE) --no-print-directory check VENV=.venv-$$version PYTHON="$$python" || exit 1; \
 	done; test -n "$$found" || { echo "none of Python $(VERSIONS) is installed" >&2; exit 1; }
 
 $(READY): pyproject.toml
