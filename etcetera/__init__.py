@@ -73,11 +73,17 @@ def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module 'etcetera' has no attribute {name!r}")
     module = f"etcetera.{_MODULES[name]}"
-    if module == "etcetera.api" and module not in sys.modules and _loop_is_running():
+    if module == "etcetera.api" and _loop_is_running() and not _is_imported(module):
         return _imported_in_thread(name)
     value = getattr(import_module(module), name)
     globals()[name] = value
     return value
+
+
+def _is_imported(name: str) -> bool:
+    # While another thread imports it, a module is known already, and importing it would wait.
+    module = sys.modules.get(name)
+    return module is not None and not getattr(module.__spec__, "_initializing", False)
 
 
 def _loop_is_running() -> bool:

@@ -1,15 +1,17 @@
 """What etcetera can do, asynchronously."""
 
 import logging
-from collections.abc import Iterable, Iterator
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Literal, TypeVar, TypeVarTuple
 
-from etcetera.config import Config
+from etcetera.config import Config, RepositorySettings, redact_url
 from etcetera.dataset import Dataset, check_name, parse_meta
 from etcetera.errors import (
     AlreadyExists,
@@ -17,6 +19,7 @@ from etcetera.errors import (
     DatasetNotFound,
     EtceteraError,
     InvalidDataset,
+    UsageError,
 )
 from etcetera.home import Home
 from etcetera.progress import Phase, Progress, ProgressCallback
@@ -24,13 +27,17 @@ from etcetera.receipts import Receipt
 from etcetera.repository import Repository, open_repository, split_name
 from etcetera.results import DatasetInfo, Listing, PartitionInfo, PullResult, PushResult
 from etcetera.singleflight import share
-from etcetera.transfer.archive import Archive, Index
+from etcetera.transfer.archive import Archive, Index, TooLarge
+from etcetera.transfer.extract import check_space
 from etcetera.transfer.flow import in_thread, in_threads
 from etcetera.transfer.options import MiB
 from etcetera.transfer.pull import pull as pull_archive
 from etcetera.transfer.push import prepare
 from etcetera.transfer.push import push as push_archive
 from etcetera.transfer.scan import Totals, scan
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
 _logger = logging.getLogger("etcetera")
 
@@ -65,15 +72,19 @@ async def adataset(
     repository, name = split_name(name, repository)
     config = await _loaded(config)
     home = Home(config.home)
-    if await in_thread(home.find, name) is None:
-        if not (auto_pull or auto_install):
-            raise DatasetNotFound(
-                f"There is no local dataset {name}: pull it (etc pull {name}), "
-                "or ask for it with auto_pull=True"
-            )
+    if await in_thread(home.find, name) is not None:
+        if repository is not None:
+            await in_thread(_check_origin, home, name, config.repository(repository))
+    elif auto_pull or auto_install:
         await share(
             (str(home.path), config.repository(repository), name),
-            partial(_pull_missing, name, repository, config, progress),
+            partial(_pull_missing, name, repository, config),
+            progress,
+        )
+    else:
+        raise DatasetNotFound(
+            f"There is no local dataset {name}: pull it (etc pull {name}), "
+            "or ask for it with auto_pull=True"
         )
     return await in_thread(Dataset, home.path / name, name)
 
@@ -99,7 +110,7 @@ async def alisting(
     """List datasets with size, date and kind; looks at every file of the local ones."""
     config = await _loaded(config)
     if not (remote or repository):
-        return await in_thread(_local_listing, Home(config.home))
+        return await _scanning(_local_listing, Home(config.home))
     async with open_repository(config, repository) as remotes:
         return [
             Listing(
@@ -135,6 +146,7 @@ async def aregister(
     home = Home(config.home)
     directory = await in_thread(_resolve, dirname)
     name = check_name(directory.name if name is None else name)
+    await in_thread(Dataset, directory, name)  # all of it must be valid, also its meta.json
     async with home.lock(name):
         await in_thread(home.register, directory, name, force)
     return await in_thread(Dataset, home.path / name, name)
@@ -246,8 +258,9 @@ async def apush(
         meter.total = scanned.tar_size
         meter.tell("transfer")
         pushed = await push_archive(
-            prepared, store, key, config.transfer, overwrite=force, report=meter.add
-        )
+            prepared, store, key, config.transfer, overwrite=force, report=meter.add,
+            publishing=partial(meter.tell, "publish"),
+        )  # fmt: skip
         receipt = Receipt(
             operation="push",
             name=name,
@@ -332,7 +345,7 @@ async def ainfo(
     repository, name = split_name(name, repository)
     config = await _loaded(config)
     if not (remote or repository):
-        return await in_thread(_local_info, Home(config.home), name)
+        return await _scanning(_local_info, Home(config.home), name)
     async with open_repository(config, repository) as remotes:
         with _naming(remotes.url(name)):
             async with remotes.open(name) as (archive, index):
@@ -340,11 +353,41 @@ async def ainfo(
 
 
 async def _loaded(config: Config | None) -> Config:
-    return config if config is not None else await in_thread(Config.load)
+    if config is None:
+        return await in_thread(Config.load)
+    if not isinstance(config, Config):
+        raise UsageError(
+            f"config= takes an etcetera.Config, not a {type(config).__name__}: "
+            "Config.load(path) reads one from a file"
+        )
+    return config
+
+
+async def _scanning(
+    function: Callable[[*Arguments, threading.Event], Result], *args: *Arguments
+) -> Result:
+    """Call what scans directories in a thread; a cancellation makes it end early."""
+    stop = threading.Event()
+    return await in_thread(function, *args, stop, on_cancel=stop.set)
+
+
+def _check_origin(home: Home, name: str, settings: RepositorySettings) -> None:
+    """Refuse a local dataset that did not come from the repository that was named.
+
+    Raises:
+        AlreadyExists: It came from another one, or nobody knows where from.
+    """
+    receipt = home.receipt(name)
+    if receipt is None or receipt.repository != redact_url(settings.url):
+        origin = f"came from {receipt.repository}" if receipt else "is none that was pulled"
+        raise AlreadyExists(
+            f"The local dataset {name} {origin}, not from {settings.name}: ask for {name} alone, "
+            f"or replace it (etc pull {settings.name}:{name} --force)"
+        )
 
 
 async def _pull_missing(
-    name: str, repository: str | None, config: Config, progress: ProgressCallback | None
+    name: str, repository: str | None, config: Config, progress: ProgressCallback
 ) -> None:
     home = Home(config.home)
     async with home.lock(name):
@@ -385,6 +428,7 @@ async def _pull(
                 )
                 if dry_run:
                     footer = index.footer if index else None
+                    await in_thread(check_space, home.path, footer.bytes if footer else 0)
                     return result(
                         files=footer.files if footer else None,
                         bytes=footer.bytes if footer else None,
@@ -396,7 +440,7 @@ async def _pull(
                 meter.tell("transfer")
                 async with in_threads(home.stage(name)) as tree:
                     pulled = await pull_archive(archive, index, tree, config.transfer, meter.add)
-                    await in_thread(_validate, tree, url)
+                    await in_thread(_validate, tree, name, url)
                     meter.tell("install")
                     receipt = Receipt(
                         operation="pull",
@@ -421,14 +465,18 @@ async def _pull(
 
 
 def _resolve(path: str | PathLike[str]) -> Path:
-    return Path(path).expanduser().resolve()
-
-
-def _validate(tree: Path, url: str) -> None:
     try:
-        Dataset.validate(tree)
+        return Path(os.path.realpath(Path(path).expanduser()))
+    except (RuntimeError, ValueError) as error:  # no such user; a NUL
+        raise UsageError(f"{os.fspath(path)!r} is no path of a directory: {error}") from error
+
+
+def _validate(tree: Path, name: str, url: str) -> None:
+    try:
+        Dataset(tree, name)
     except InvalidDataset as error:
-        raise InvalidDataset(str(error).replace(f"Directory {tree}", url)) from error
+        message = str(error).replace(f"Directory {tree}", url).replace(str(tree), url)
+        raise InvalidDataset(message) from error
 
 
 @contextmanager
@@ -437,7 +485,10 @@ def _naming(url: str) -> Iterator[None]:
     try:
         yield
     except ArchiveError as error:
-        raise type(error)(f"{url}: {error}") from error
+        named = type(error)(f"{url}: {error}")
+        for note in getattr(error, "__notes__", ()):
+            named.add_note(note)
+        raise named from error
 
 
 class _Meter:
@@ -479,11 +530,11 @@ class _Meter:
             )
 
 
-def _local_info(home: Home, name: str) -> DatasetInfo:
+def _local_info(home: Home, name: str, stop: threading.Event) -> DatasetInfo:
     if home.find(name) is None:
         raise DatasetNotFound(f"There is no local dataset {name}; etc ls shows what there is")
     dataset = Dataset(home.path / name, name)
-    scanned = scan(dataset.root)
+    scanned = scan(dataset.root, stop)
     entry = home.entry(name)
     receipt = home.receipt(name)
     same = receipt is not None and receipt.fingerprint == scanned.fingerprint
@@ -517,13 +568,18 @@ async def _remote_info(
     )
     if index is None:
         return result(partitions=None, files=None, bytes=None, digest=None)
-    content = await index.read_file("meta.json", _MAX_META)
+    meta: dict[str, object] = {}
+    try:
+        content = await index.read_file("meta.json", _MAX_META)
+        meta = parse_meta(content, f"meta.json of {name}") if content is not None else {}
+    except (InvalidDataset, TooLarge) as error:
+        _logger.warning("%s", error)
     return result(
         partitions=_partitions(index.root.partitions),
         files=index.footer.files,
         bytes=index.footer.bytes,
         digest=index.footer.digest,
-        meta=parse_meta(content, f"meta.json of {name}") if content is not None else {},
+        meta=meta,
     )
 
 
@@ -531,12 +587,12 @@ def _partitions(totals: dict[str, Totals]) -> dict[str, PartitionInfo]:
     return {name: PartitionInfo(total.files, total.bytes) for name, total in sorted(totals.items())}
 
 
-def _local_listing(home: Home) -> list[Listing]:
+def _local_listing(home: Home, stop: threading.Event) -> list[Listing]:
     return [
         Listing(
             name=entry.name,
             kind=entry.kind,
-            bytes=None if entry.broken else _size(entry.path),
+            bytes=None if entry.broken else _size(entry.path, stop),
             modified=entry.modified,
             location=str(entry.path),
             broken=entry.broken,
@@ -545,9 +601,9 @@ def _local_listing(home: Home) -> list[Listing]:
     ]
 
 
-def _size(path: Path) -> int | None:
+def _size(path: Path, stop: threading.Event) -> int | None:
     """Bytes of a dataset's files, ``None`` if it is none or cannot be read."""
     try:
-        return scan(path).total.bytes
+        return scan(path, stop).total.bytes
     except EtceteraError:
         return None

@@ -17,6 +17,9 @@ _POLL_SECONDS = 0.1
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
+_logger = logging.getLogger("etcetera")
+
+
 @asynccontextmanager
 async def locked(path: Path) -> AsyncIterator[None]:
     """Hold the lock *path* exclusively; wait for it without blocking the event loop.
@@ -28,9 +31,13 @@ async def locked(path: Path) -> AsyncIterator[None]:
         NotAllowed: The file cannot be made or written.
     """
     attempts = _Attempts(path)
+    told = False
     try:
         # Another process could set no event: asking again is all there is.
-        while not await anyio.to_thread.run_sync(attempts.acquire):  # noqa: ASYNC110
+        while not await anyio.to_thread.run_sync(attempts.acquire):
+            if not told:
+                told = True
+                _logger.info("Waiting for another etcetera that has %s", path.stem)
             await anyio.sleep(_POLL_SECONDS)
         yield
     finally:
@@ -82,5 +89,5 @@ class _Attempts:
         except EtceteraError as error:
             if getattr(error.__cause__, "errno", None) not in _UNSUPPORTED:
                 raise
-            logging.getLogger("etcetera").debug("Going on without a lock: %s", error)
+            _logger.debug("Going on without a lock: %s", error)
         return True

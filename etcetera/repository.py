@@ -77,7 +77,7 @@ def split_name(name: str, repository: str | None = None) -> tuple[str | None, st
         InvalidName: The dataset's name cannot be one.
         UsageError: Two different repositories are named.
     """
-    before, colon, after = name.partition(":")
+    before, colon, after = name.partition(":") if isinstance(name, str) else ("", "", "")
     if not colon:
         return repository, check_name(name)
     if not before:

@@ -203,6 +203,68 @@ def test_repositories(tmp_path: Path, flower: Path) -> None:
         etc.push("elsewhere:flower", config=config)
 
 
+def test_other_repository_is_no_match(tmp_path: Path, flower: Path) -> None:
+    """A dataset asked for from one repository is never silently that of another."""
+    for name in ("bucket", "lab"):
+        (tmp_path / name).mkdir()
+    config = etc.Config(
+        f"file://{tmp_path}/bucket",
+        tmp_path / "home",
+        repositories={"lab": {"url": f"file://{tmp_path}/lab"}},
+    )
+    etc.register(flower, config=config)
+    with pytest.raises(AlreadyExists, match="lab:flower --force"):
+        etc.dataset("lab:flower", auto_pull=True, config=config)
+    etc.push("flower", config=config)
+    etc.purge("flower", config)
+    etc.pull("flower", config=config)
+    with pytest.raises(AlreadyExists, match="bucket"):
+        etc.dataset("lab:flower", auto_pull=True, config=config)
+    with pytest.raises(ConfigError):
+        etc.dataset("nowhere:flower", auto_pull=True, config=config)
+    etc.push("lab:flower", config=config)
+    etc.pull("lab:flower", force=True, config=config)
+    assert etc.dataset("lab:flower", config=config).name == "flower"
+
+
+def test_failed_register_registers_nothing(config: etc.Config, flower: Path) -> None:
+    """A directory whose meta.json cannot be read is not registered at all."""
+    (flower / "meta.json").write_text("{oops")
+    with pytest.raises(InvalidDataset, match="JSON"):
+        etc.register(flower, config=config)
+    assert etc.ls(config=config) == []
+
+
+def test_unopenable_archive_is_not_installed(
+    config: etc.Config, flower: Path, tmp_path: Path
+) -> None:
+    """An archive whose meta.json cannot be read is not installed, since it could not be opened."""
+    (flower / "meta.json").write_text("{oops")
+    subprocess.run(["tar", "czf", tmp_path / "bucket" / "bad.tgz", "-C", flower, "."], check=True)
+    with pytest.raises(InvalidDataset, match=r"bad\.tgz/meta\.json"):
+        etc.pull("bad", config=config)
+    assert etc.ls(config=config) == []
+
+
+def test_changes_are_noticed(config: etc.Config, flower: Path) -> None:
+    """Executable bits and empty directories belong to the data: changing them is a change."""
+    etc.register(flower, config=config)
+    etc.push("flower", config=config)
+    assert etc.info("flower", config=config).digest is not None
+    (flower / "data" / "train" / "rose.txt").chmod(0o755)
+    assert etc.info("flower", config=config).digest is None
+    etc.push("flower", force=True, config=config)
+    (flower / "data" / "more").mkdir()
+    assert etc.info("flower", config=config).digest is None
+
+
+def test_wrong_config_is_told(flower: Path) -> None:
+    """A path or a dictionary as config= is an error that says what it takes."""
+    for config in ("etc.toml", {"url": "file:///tmp"}):
+        with pytest.raises(UsageError, match=r"etcetera\.Config"):
+            etc.ls(config=config)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "-f", "a\nb", "a\\b", "a\0"])
 def test_bad_names_touch_nothing(tmp_path: Path, name: str) -> None:
     """A name that cannot be one is refused before any file or request."""

@@ -104,6 +104,24 @@ async def test_cancelled_caller_fails_nobody(config: etc.Config, victim: int) ->
     assert downloads(config) == 1
 
 
+async def test_every_caller_is_told_and_fails_alone(config: etc.Config) -> None:
+    """Whoever joins a download is told of its progress; an error in a callback is the caller's."""
+    told: list[str] = []
+
+    def fail(moment: etc.Progress) -> None:
+        raise ZeroDivisionError
+
+    results = await asyncio.gather(
+        etc.adataset("big", auto_pull=True, config=config, progress=fail),
+        etc.adataset("big", auto_pull=True, config=config, progress=lambda m: told.append(m.phase)),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], ZeroDivisionError)
+    assert isinstance(results[1], etc.Dataset)
+    assert told.count("done") == 1
+    assert downloads(config) == 1
+
+
 async def test_last_caller_stops_the_download(config: etc.Config) -> None:
     """When every caller is cancelled the download ends, and the next call starts afresh."""
     assert config.url is not None
@@ -239,3 +257,26 @@ def write_archive(path: Path, files: int) -> None:
             add([(Entry(f"data/train/{number:09}", "f", 0, 0o644, 0), b"") for number in numbers])
         for data in index.finish(1):
             archive.write(data)
+
+
+def test_first_calls_at_once_do_not_stall(tmp_path: Path) -> None:
+    """Calls that come while the package is still being imported do not wait for it on the loop."""
+    code = (
+        "import asyncio, time\nimport etcetera as etc\n"
+        "async def main():\n"
+        f"    config = etc.Config(home={str(tmp_path)!r})\n"
+        "    first = asyncio.ensure_future(etc.als(config=config))\n"
+        "    worst = 0\n"
+        "    while not first.done():\n"
+        "        before = time.perf_counter()\n"
+        "        etc.ainfo\n"
+        "        worst = max(worst, time.perf_counter() - before)\n"
+        "        await asyncio.sleep(0.002)\n"
+        "    print(worst)\n"
+        "asyncio.run(main())\n"
+    )
+    pauses = [
+        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(pauses) < LIMIT, pauses

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from etcetera.errors import CorruptArchive, NotAnArchive
+from etcetera.errors import CorruptArchive, NotAnArchive, StoreError
 from etcetera.stores import ObjectInfo, RemoteObject
 from etcetera.transfer import codec
 from etcetera.transfer.flow import in_thread
@@ -31,10 +31,14 @@ _INDEX_READ = 4 * MiB
 """Bytes of segments read at once."""
 
 
+class TooLarge(StoreError):
+    """A file is larger than its reader wants to hold in memory."""
+
+
 class Archive:
     """One version of one archive; what its tail holds is not fetched twice."""
 
-    def __init__(self, remote: RemoteObject, tail: bytes) -> None:
+    def __init__(self, remote: RemoteObject, tail: bytes | bytearray) -> None:
         self._remote = remote
         self._tail = tail
         self._tail_start = remote.info.size - len(tail)
@@ -47,11 +51,11 @@ class Archive:
         return self._remote.info
 
     @property
-    def tail(self) -> bytes:
+    def tail(self) -> bytes | bytearray:
         """The bytes read first, from the end of the object."""
         return self._tail
 
-    async def read(self, start: int, stop: int) -> bytes:
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
         """Exactly the bytes from *start* to *stop*."""
         if start >= self._tail_start:
             return self._tail[start - self._tail_start : stop - self._tail_start]
@@ -149,15 +153,15 @@ class Index:
         """The content of one file of at most *limit* bytes, checked; ``None`` if there is none.
 
         Raises:
-            CorruptArchive: Frames, header or content are not what the index says, or it is
-                longer than *limit*.
+            TooLarge: It is longer than *limit*.
+            CorruptArchive: Frames, header or content are not what the index says.
         """
         found = await self.find(path)
         if found is None or found[0].entry.kind != "f":
             return None
         member, places = found
         if member.entry.size > limit:
-            raise CorruptArchive(f"{path!r} has {member.entry.size} bytes, more than {limit}")
+            raise TooLarge(f"{path} has {member.entry.size:,} bytes, more than {limit:,}: not read")
         content = bytearray()
         start = 0
         for place in places:
@@ -188,6 +192,9 @@ async def open_archive(remote: RemoteObject) -> tuple[Archive, Index | None]:
     archive = Archive(remote, await remote.read(start, size))
     footer = parse_footer(archive.tail[-TAIL:], size)
     if footer is None:
+        begin = await archive.read(0, min(2, size))
+        if begin != codec.GZIP_HEADER[:2]:
+            raise NotAnArchive(f"the object is not a .tgz: it begins with {begin.hex(' ')}")
         return archive, None
     frame = await archive.read(footer.root_offset, footer.root_offset + footer.root_length)
     root = await in_thread(parse_root, frame, footer)

@@ -26,6 +26,20 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_BACK = MiB
 
 
+def check_space(path: Path, needed: int) -> None:
+    """Raise NoSpace, with both numbers, if *needed* bytes are not free below *path*."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    with os_errors(f"looking at {path}"):
+        status = os.statvfs(path)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        raise NoSpace(
+            f"The dataset needs {needed:,} bytes and only {free:,} are free at {path}; "
+            "free some space or choose another --home, then try again"
+        )
+
+
 class Extractor:
     """One tree that is being filled; its methods may be called from several threads."""
 
@@ -43,16 +57,6 @@ class Extractor:
         for target in list(self._large):
             target.close()
         os.close(self._root)
-
-    def check_space(self, needed: int) -> None:
-        """Raise NoSpace, with both numbers, if *needed* bytes are not free."""
-        status = os.fstatvfs(self._root)
-        free = status.f_bavail * status.f_frsize
-        if needed > free:
-            raise NoSpace(
-                f"the dataset needs {needed} bytes and only {free} are free; "
-                "free some space or choose another --home, then try again"
-            )
 
     def writer(self) -> "Writer":
         """A writer for one thread."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -133,13 +132,18 @@ async def in_threads(manager: AbstractContextManager[Result]) -> AsyncIterator[R
         entered = True
         return value
 
+    async def leave(error: BaseException | None) -> None:
+        if entered:
+            kind, traceback = (type(error), error.__traceback__) if error else (None, None)
+            with CancelScope(shield=True):
+                await in_thread(manager.__exit__, kind, error, traceback)
+
     try:
         yield await in_thread(enter)
-    finally:
-        error = sys.exc_info()
-        if entered:
-            with CancelScope(shield=True):
-                await in_thread(manager.__exit__, *error)
+    except BaseException as error:
+        await leave(error)
+        raise
+    await leave(None)
 
 
 @asynccontextmanager

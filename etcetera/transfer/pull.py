@@ -21,7 +21,7 @@ from anyio import (
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.transfer.archive import Archive, Index
-from etcetera.transfer.extract import Extractor
+from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.index import Segment
 from etcetera.transfer.options import TransferOptions
@@ -74,7 +74,7 @@ async def pull(
         if index is None:
             tally = await _pull_stream(archive, extractor, options, report)
         else:
-            await in_thread(extractor.check_space, index.footer.bytes)
+            await in_thread(check_space, tree, index.footer.bytes)
             tally = await _pull_frames(index, tree, extractor, options, report)
         digest = await in_thread(tally.digest)
         if index is not None:

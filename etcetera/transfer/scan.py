@@ -180,6 +180,8 @@ def scan(root: Path, stop: threading.Event | None = None) -> Scan:
             fingerprint.add(path, chr(kind), size, mtime, target)
             if kind == _LINK:
                 directory.targets[index] = target
+                if directory.path == "data/":
+                    result.partitions[name] = Totals()
                 continue
             result.total.add(size)
             if path.startswith("data/"):

@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 from etcetera.errors import CorruptArchive, TruncatedArchive, UnsafeArchive
 from etcetera.transfer import codec
-from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
+from etcetera.transfer.digest import (
+    DatasetDigest,
+    digest_row,
+    from_sortable_row,
+    kind_code,
+    sortable_row,
+)
 from etcetera.transfer.extract import Extractor, LargeTarget, Writer, wrong_content
 from etcetera.transfer.gunzip import gunzip
 from etcetera.transfer.index import Footer, FramePlace, MemberPlace, Root, Segment
@@ -193,7 +199,7 @@ class Tally:
         self.fingerprint = Fingerprint()
         self._digest = DatasetDigest()
         self._ordered = ordered
-        self._rows: list[tuple[str, bytes]] = []
+        self._rows: list[bytes] = []
 
     @classmethod
     def of(cls, root: Root) -> "Tally":
@@ -225,7 +231,7 @@ class Tally:
         if self._ordered:
             self._digest.add(entry.path, digest_row(entry, sha256))
         else:
-            self._rows.append((entry.path, digest_row(entry, sha256)))
+            self._rows.append(sortable_row(entry, sha256))
 
     def digest(self) -> str:
         """Of the dataset, once everything was added.
@@ -233,9 +239,9 @@ class Tally:
         Raises:
             CorruptArchive: A path occurs twice.
         """
-        self._rows.sort(key=lambda row: order_key(row[0]))
-        for path, row in self._rows:
-            self._digest.add(path, row)
+        self._rows.sort()
+        for row in self._rows:
+            self._digest.add(*from_sortable_row(row))
         self._rows.clear()
         return self._digest.value()
 

@@ -6,7 +6,7 @@ import pytest
 
 from etcetera.errors import CorruptArchive
 from etcetera.transfer import index_writer
-from etcetera.transfer.archive import Index, open_archive
+from etcetera.transfer.archive import Index, TooLarge, open_archive
 from etcetera.transfer.digest import DatasetDigest, digest_row
 from etcetera.transfer.tar import Entry
 from tests import trees
@@ -38,7 +38,7 @@ async def test_read_file(segment: int, tmp_path: Path, monkeypatch: pytest.Monke
         assert found == (node.content if node.kind == "f" else None)
     assert await index.read_file("data/train/nothing", 9) is None
     assert await index.read_file("zzz", 9) is None
-    with pytest.raises(CorruptArchive):
+    with pytest.raises(TooLarge):
         await index.read_file("meta.json", 3)
 
 
