@@ -6,7 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from etcetera.errors import InvalidDataset, InvalidName, PartitionNotFound, os_errors
+from etcetera.errors import (
+    DirectoryNotFound,
+    InvalidDataset,
+    InvalidName,
+    PartitionNotFound,
+    os_errors,
+)
 
 MAX_NAME = 200
 """UTF-8 bytes in a name: leaves room for what home and repositories append, within 255."""
@@ -36,6 +42,7 @@ class Dataset:
             name: What to call it; by default as its directory.
 
         Raises:
+            DirectoryNotFound: There is no such directory.
             InvalidDataset: It is not laid out as a dataset; the message says what is missing.
             NotAllowed: It cannot be read.
         """
@@ -44,7 +51,7 @@ class Dataset:
             # Once and for all: a link that is replaced later does not mix two datasets.
             self.location = Path(os.path.realpath(path))
             if path.is_symlink() and not self.location.exists():
-                raise InvalidDataset(
+                raise DirectoryNotFound(
                     f"Directory {self.location} does not exist; {path} only links to it: register "
                     f"the dataset again where it is now (etc register DIRECTORY {path.name} "
                     f"--force), or drop the link (etc purge {path.name})"
@@ -70,7 +77,9 @@ class Dataset:
     def partitions(self) -> list[str]:
         """Return the names of the partitions, sorted."""
         with os_errors(f"listing {self.data}"), os.scandir(self.data) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+            return sorted(
+                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+            )
 
     def keys(self) -> set[str]:
         """Return the names of the partitions."""
@@ -107,9 +116,11 @@ class Dataset:
         # A name that is more than one step, or none, would lead out of data/.
         return (
             isinstance(partition, str)
-            and partition not in ("", ".", "..")
+            and partition != ""
+            and not partition.startswith(".")
             and not any(character in partition for character in (os.sep, os.altsep or os.sep, "\0"))
-            and (self.data / partition).is_dir()
+            # Unlike that of a Path, it is false for a name that is too long.
+            and os.path.isdir(self.data / partition)  # noqa: PTH112
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -117,6 +128,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.partitions())
+
+    def __eq__(self, other: object) -> bool:
+        # The same directory is the same dataset, whatever it is called.
+        return self.location == other.location if isinstance(other, Dataset) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.location)
 
     def __repr__(self) -> str:
         return f"Dataset({str(self.location)!r}, name={self.name!r})"
@@ -129,6 +147,7 @@ class Dataset:
         """Check that a directory is laid out as a dataset.
 
         Raises:
+            DirectoryNotFound: There is no such directory.
             InvalidDataset: It is not; the message says what is missing.
             NotAllowed: It cannot be read.
         """
@@ -136,10 +155,12 @@ class Dataset:
         data = path / "data"
         with os_errors(f"reading {path}"):
             if not path.exists():
-                raise InvalidDataset(f"Directory {path} does not exist")
+                raise DirectoryNotFound(f"Directory {path} does not exist")
             if not data.is_dir():
                 raise InvalidDataset(
-                    f'Directory {path} is not a dataset: expect "data/" subdirectory to exist'
+                    f'Directory {path} is not a dataset: expect "data/" subdirectory to exist; '
+                    "make one with a directory for each partition in it, as data/train, and put "
+                    "the files there"
                 )
             empty = True
             with os.scandir(data) as entries:
@@ -149,11 +170,17 @@ class Dataset:
                             f'Directory {path} is not a dataset: "data/" must have only partition '
                             f"subdirectories, seen: {data / entry.name}"
                         )
+                    if entry.name.startswith("."):
+                        raise InvalidDataset(
+                            f'Directory {path} is not a dataset: "data/{entry.name}" is hidden, '
+                            "and a partition must not be; delete it, rename it, or move it out of "
+                            '"data/"'
+                        )
                     empty = False
             if empty:
                 raise InvalidDataset(
                     f'Directory {path} is not a dataset: "data/" must have at least one partition '
-                    "in it"
+                    "in it; make a directory there, as data/train, and put the files into it"
                 )
 
 

@@ -13,6 +13,7 @@
     │   └── ExpiredCredentials
     ├── NetworkError (ConnectionError)               6
     ├── InvalidDataset (ValueError)                  7
+    │   ├── DirectoryNotFound (also NotFound)        3
     │   └── PartitionNotFound (KeyError)
     ├── ArchiveError (ValueError)                    7
     │   ├── NotAnArchive
@@ -103,6 +104,12 @@ class InvalidDataset(EtceteraError, ValueError):
     """A directory that is not laid out as a dataset, or cannot be packed."""
 
     exit_code = 7
+
+
+class DirectoryNotFound(InvalidDataset, NotFound):
+    """There is no directory where a dataset should be."""
+
+    exit_code = 3
 
 
 class PartitionNotFound(InvalidDataset, KeyError):

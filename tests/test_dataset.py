@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etcetera.dataset import Dataset, check_name, check_partition
-from etcetera.errors import InvalidDataset, InvalidName, PartitionNotFound
+from etcetera.errors import (
+    DirectoryNotFound,
+    InvalidDataset,
+    InvalidName,
+    NotFound,
+    PartitionNotFound,
+)
 
 
 @pytest.fixture
@@ -67,7 +73,8 @@ def test_invalid_meta(flower: Path, text: str | bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "partition", ["valid", "", ".", "..", "../assets", "../..", "/", "train/", "train/x", "a\0b", 3]
+    "partition",
+    ["valid", "", ".", "..", "../assets", "/", "train/", "train/x", "a\0b", "x" * 5000, 3],
 )
 def test_unknown_partition(flower: Path, partition: str) -> None:
     """An unknown partition is a ValueError and a KeyError, and no name leads out of data/."""
@@ -104,14 +111,14 @@ def test_messages(tmp_path: Path) -> None:
     root = tmp_path / "x"
     assert complaint() == f"Directory {root} does not exist"
     root.mkdir()
-    missing = f'Directory {root} is not a dataset: expect "data/" subdirectory to exist'
-    assert complaint() == missing
+    missing = f'Directory {root} is not a dataset: expect "data/" subdirectory to exist; make one'
+    assert complaint().startswith(missing)
     (root / "data").write_text("")
-    assert complaint() == missing
+    assert complaint().startswith(missing)
     (root / "data").unlink()
     (root / "data").mkdir()
-    assert complaint() == (
-        f'Directory {root} is not a dataset: "data/" must have at least one partition in it'
+    assert complaint().startswith(
+        f'Directory {root} is not a dataset: "data/" must have at least one partition in it; make'
     )
     (root / "data" / "file").write_text("")
     assert complaint() == (
@@ -121,6 +128,38 @@ def test_messages(tmp_path: Path) -> None:
     (root / "data" / "file").unlink()
     (root / "data" / "train").mkdir()
     Dataset.validate(root)
+
+
+def test_missing_directory(tmp_path: Path) -> None:
+    """A directory that is not there is something not found, and still a ValueError."""
+    for opened in (Dataset, Dataset.validate):
+        with pytest.raises(DirectoryNotFound, match="does not exist") as caught:
+            opened(tmp_path / "nowhere")
+        assert isinstance(caught.value, NotFound)
+        assert isinstance(caught.value, InvalidDataset)
+        assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("name", [".hidden", ".ipynb_checkpoints"])
+def test_hidden_partitions(flower: Path, name: str) -> None:
+    """What a tool has hidden in data/ is no partition, and has to go."""
+    dataset = Dataset(flower)
+    (flower / "data" / name).mkdir()
+    with pytest.raises(InvalidDataset, match=f'"data/{name}" is hidden.* delete it') as caught:
+        Dataset(flower)
+    assert type(caught.value) is InvalidDataset
+    assert dataset.keys() == {"train", "test"}
+    assert name not in dataset
+    with pytest.raises(PartitionNotFound):
+        dataset[name]
+
+
+def test_equality(flower: Path, tmp_path: Path) -> None:
+    """The same directory is the same dataset, however it was reached."""
+    (tmp_path / "link").symlink_to(flower)
+    assert Dataset(flower) == Dataset(tmp_path / "link", name="other")
+    assert {Dataset(flower), Dataset(flower)} == {Dataset(flower)}
+    assert Dataset(flower) != str(flower)
 
 
 def test_registered(flower: Path, tmp_path: Path) -> None:
@@ -178,6 +217,8 @@ def test_good_names(name: str) -> None:
         ("花" * 67, "201 bytes"),
         ("a\udcff", "not valid Unicode"),
         (None, "must be a string"),
+        (Path("x"), "must be a string"),
+        (b"x", "must be a string"),
     ],
 )
 def test_bad_components(name: str, complaint: str) -> None:
