@@ -11,9 +11,8 @@ GiB = 1 << 30
 class TransferOptions:
     """How a transfer uses memory, processors and connections.
 
-    Peak memory of a push is about ``(workers + 1) * part_size``; where the size of a dataset
-    forces larger parts, fewer of them are in flight (see :func:`etcetera.transfer.parts.plan`).
-    A pull holds ``(workers + 1) * part_size`` as well, its ranges being no larger.
+    A push holds ``(workers + 1) * part_size`` bytes of parts, and a pull as much in ranges; where
+    parts are large, fewer of them are under way (see :mod:`etcetera.transfer.parts`).
     """
 
     part_size: int = 8 * MiB
@@ -23,4 +22,4 @@ class TransferOptions:
     level: int = 1
     """Compression: 0 stores, 1 (fast) to 3 (small)."""
     threads: int | None = None
-    """Threads that pack or unpack; by default one per processor that may be used."""
+    """Threads that pack or unpack; chosen by default, see :func:`etcetera.transfer.flow.crew`."""
