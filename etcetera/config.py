@@ -34,6 +34,8 @@ _RANGES = {
     "level": (0, 3),
     "threads": (1, 1024),
 }
+_logger = logging.getLogger("etcetera")
+
 _UNITS = {
     "B": 1,
     "kB": 1000,
@@ -132,7 +134,7 @@ class Config:
 
         Args:
             filename: A TOML file; by default ``$ETC_CONFIG``, else ``~/.etc.toml``, which alone
-                may be missing.
+                may be missing. A variable that is empty counts as not set.
             home: Overrides ``home`` and ``$ETC_HOME``.
             url: Overrides the default repository's ``url`` and ``$ETC_URL``.
 
@@ -141,13 +143,14 @@ class Config:
         """
         path = _find_file(filename)
         values = {} if path is None else _read_file(path)
+        _logger.info("Settings: %s", path or "the defaults, there is no configuration file")
         origins = dict.fromkeys(values, str(path))
         for key, argument in (("home", home), ("url", url)):
             variable = f"ETC_{key.upper()}"
             if argument is not None:
                 values[key], origins[key] = argument, f"--{key}"
-            elif variable in os.environ:
-                values[key], origins[key] = os.environ[variable], f"environment {variable}"
+            elif set_to := os.environ.get(variable):
+                values[key], origins[key] = set_to, f"environment {variable}"
         config = cls.__new__(cls)
         config._fill(values, origins, path)
         return config
@@ -264,7 +267,8 @@ def _with_known_keys(
     result: dict[str, object] = {}
     for key, value in values.items():
         if key not in (*known, _OLD_SECRET):
-            raise ConfigError(f"{prefixes[key]}unknown setting {key!r}{_hint(key, known)}")
+            unknown = "unknown" if prefixes[key] else "Unknown"
+            raise ConfigError(f"{prefixes[key]}{unknown} setting {key!r}{_hint(key, known)}")
         if value is None:  # an argument that was not given; TOML has no such value
             continue
         if _canonical(key) in result:
@@ -291,8 +295,8 @@ def _find_file(filename: str | os.PathLike[str] | None) -> Path | None:
     """Return the file to read, ``None`` if it is the default one and missing."""
     if filename is not None:
         return _expand(os.fspath(filename), "")
-    if "ETC_CONFIG" in os.environ:
-        return _expand(os.environ["ETC_CONFIG"], "environment ETC_CONFIG: ")
+    if filename := os.environ.get("ETC_CONFIG"):
+        return _expand(filename, "environment ETC_CONFIG: ")
     try:
         path = Path.home() / ".etc.toml"
     except RuntimeError:  # no HOME and no entry in the user database
@@ -330,10 +334,17 @@ def _read_file(path: Path) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text, as TOML has to be") from error
     except tomli.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        hint = _toml_hint(text.splitlines()[error.lineno - 1 : error.lineno])
+        raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
     if _holds_secret(table):
         _warn_if_exposed(path, status)
     return table
+
+
+def _toml_hint(lines: list[str]) -> str:
+    """Say what is probably wrong with the line at which reading ended; it is not shown itself."""
+    match = re.match(r"\s*([A-Za-z0-9_-]+)\s*=\s*[^\s\"'\[{]", lines[0]) if lines else None
+    return f'; text stands in quotes: {match[1]} = "..."' if match else ""
 
 
 def _holds_secret(table: Mapping[str, object]) -> bool:
@@ -344,11 +355,10 @@ def _holds_secret(table: Mapping[str, object]) -> bool:
 
 
 def _warn_if_exposed(path: Path, status: os.stat_result) -> None:
-    log = logging.getLogger("etcetera")
     if stat.S_IMODE(status.st_mode) & 0o077:
-        log.warning("%s holds a secret key and others may open it: chmod 600 %s", path, path)
+        _logger.warning("%s holds a secret key and others may open it: chmod 600 %s", path, path)
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
-        log.warning(
+        _logger.warning(
             "%s holds a secret key and belongs to another user: chown it, then chmod 600 %s",
             path,
             path,
@@ -391,6 +401,11 @@ def _check_repository_value(key: str, value: object, prefix: str) -> str | bool:
             f"{prefix}{key} must not hold a user name or password: use aws_access_key_id and "
             "aws_secret_access_key"
         )
+    if key == "endpoint_url" and not re.match("https?://[^/]", value, re.IGNORECASE):
+        raise ConfigError(
+            f"{prefix}endpoint_url must begin with https:// or http://, as in "
+            '"http://localhost:9000"'
+        )
     return value
 
 
@@ -409,13 +424,15 @@ def _check_key_pair(values: Mapping[str, object], prefix: str) -> None:
 
 
 def _check_number(key: str, value: object, prefix: str) -> int:
+    given = value
     if key == "part_size" and isinstance(value, str):
         value = _parse_size(value, prefix)
     lowest, highest = _RANGES[key]
     if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        unit = " bytes" if key == "part_size" else ""
+        if key == "part_size":
+            raise ConfigError(f"{prefix}part_size must be from 5 MiB to 5 GiB, not {given!r}")
         raise ConfigError(
-            f"{prefix}{key} must be a whole number from {lowest} to {highest}{unit}, not {value!r}"
+            f"{prefix}{key} must be a whole number from {lowest} to {highest}, not {given!r}"
         )
     return value
 

@@ -60,7 +60,7 @@ def test_constructor_checks_as_the_file_does() -> None:
     assert config.repository().public
     assert config.home == Path("/data/home")
     assert (config.transfer.workers, config.transfer.part_size) == (4, 8_000_000)
-    with pytest.raises(ConfigError, match=r"unknown setting 'worker'.*'workers'"):
+    with pytest.raises(ConfigError, match=r"Unknown setting 'worker'.*'workers'"):
         Config("s3://bucket", worker=4)
     with pytest.raises(ConfigError, match="workers must be"):
         Config("s3://bucket", workers=0)
@@ -170,7 +170,12 @@ def test_old_spelling_of_the_secret(user: Path) -> None:
         ("level = 4", "level must be a whole number from 0 to 3"),
         ("threads = 0", "threads must be"),
         ('workers = "3"', "workers must be"),
-        ("part_size = 5242879", "part_size must be a whole number from 5242880"),
+        ("part_size = 5242879", "part_size must be from 5 MiB to 5 GiB, not 5242879"),
+        ('part_size = "4 MiB"', "part_size must be from 5 MiB to 5 GiB, not '4 MiB'"),
+        ('endpoint_url = "localhost:9000"', 'must begin with https:// or http://, as in "http'),
+        ('endpoint_url = "ftp://localhost"', "must begin with https://"),
+        ("url = s3://b\nregion = 3", r'line 1.*; text stands in quotes: url = "\.\.\."'),
+        ("part_size = 8MiB", r'text stands in quotes: part_size = "\.\.\."'),
         ('part_size = "16 bananas"', "part_size must be bytes or a size"),
         ('part_size = "many"', "part_size must be bytes or a size"),
         ('aws_access_key_id = "AKIA"', "go together"),
@@ -210,13 +215,13 @@ def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("variable", ["ETC_CONFIG", "ETC_HOME", "ETC_URL"])
 def test_empty_variable(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is set but empty is a mistake, not a default."""
+    """A variable that is set but empty is as good as none."""
+    before = Config.load()
     monkeypatch.setenv(variable, "")
-    with pytest.raises(ConfigError, match=variable):
-        Config.load()
+    assert Config.load().settings() == before.settings()
 
 
-@pytest.mark.parametrize("home", ["/", "//", "/..", "/usr/../..", ""])
+@pytest.mark.parametrize("home", ["/", "//", "/..", "/usr/../.."])
 def test_home_is_no_root(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SE-09: neither argument nor environment makes the root the home."""
     with pytest.raises(ConfigError, match="home"):
@@ -309,7 +314,7 @@ def test_origins(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_option_is_a_setting() -> None:
     """Each transfer option can be set, and has its range checked."""
     for option in fields(TransferOptions):
-        with pytest.raises(ConfigError, match=f"{option.name} must be a whole number"):
+        with pytest.raises(ConfigError, match=f"{option.name} must be"):
             Config(**{option.name: -1})  # type: ignore[arg-type]
         assert option.name in {setting.key for setting in Config().settings()}
 
