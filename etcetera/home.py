@@ -35,6 +35,9 @@ from etcetera.removal import remove_tree
 from etcetera.staging import PRIVATE, Private, no_directory
 
 
+_logger = logging.getLogger("etcetera")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalEntry:
     """One local dataset, as a listing shows it."""
@@ -117,7 +120,7 @@ class Home:
             with suppress(OSError):  # gone, or out of reach
                 status = path.stat()
             broken = not stat.S_ISDIR(status.st_mode)
-        elif (receipt := self._receipts.read(name, status.st_ino)) and receipt.operation == "pull":
+        elif (receipt := self._receipts.read(name, status.st_ino)) and receipt.pulled:
             kind = "pulled"
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
         return LocalEntry(name=name, kind=kind, path=path, modified=modified, broken=broken)
@@ -238,6 +241,7 @@ class Home:
                 self._installer.take_out(name, gone)
             except FileNotFoundError as error:  # somebody else was faster
                 raise _not_found(name) from error
+            _logger.debug("Deleting %s", gone)
             remove_tree(gone)
 
     @contextmanager
@@ -253,6 +257,7 @@ class Home:
             tree = claimed / "tree"
             with os_errors(f"making {tree}"):
                 tree.mkdir()
+            _logger.debug("Staging %s in %s", name, tree)
             yield tree
 
     def install(self, tree: Path, name: str, receipt: Receipt | None, force: bool) -> Path | None:
@@ -283,6 +288,7 @@ class Home:
             if receipt is not None:
                 self.write_receipt(receipt)
             try:
+                _logger.debug("Waiting until %s is on the disk", name)
                 atomic.sync_filesystem(tree)
                 return self._installer.put(tree, name, force)
             except BaseException:
@@ -311,7 +317,7 @@ class Home:
 
 def _report(name: str, kept: Path | None) -> None:
     if kept is not None:
-        logging.getLogger("etcetera").warning(
+        _logger.warning(
             "No repository has a copy of the %s that was replaced: it is kept at %s", name, kept
         )
 

@@ -37,6 +37,12 @@ class Receipt:
     """``st_ino`` of the directory it speaks of, so that it never vouches for another one."""
     time: str = field(default_factory=_now)
     """UTC, ISO 8601."""
+    pulled: bool = False
+    """Whether the directory came by a pull, even if it was pushed since."""
+
+    def __post_init__(self) -> None:
+        if self.operation == "pull":
+            object.__setattr__(self, "pulled", True)
 
 
 class Receipts:
@@ -61,12 +67,17 @@ class Receipts:
     def write(self, receipt: Receipt) -> None:
         """Keep *receipt* in the place of an older one for the same directory.
 
+        That the directory was pulled is not forgotten.
+
         Raises:
             OSError: It cannot be written.
         """
         path = self._path(receipt.name, receipt.inode)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        text = json.dumps(asdict(replace(receipt, repository=redact_url(receipt.repository))))
+        older = self.read(receipt.name, receipt.inode)
+        pulled = receipt.pulled or (older is not None and older.pulled)
+        kept = replace(receipt, repository=redact_url(receipt.repository), pulled=pulled)
+        text = json.dumps(asdict(kept))
         temporary = path.with_name(f".{os.urandom(8).hex()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -102,9 +113,12 @@ class Receipts:
 
 
 def _parse(value: object) -> Receipt | None:
-    types = {"files": int, "bytes": int, "inode": int}
+    types = {"files": int, "bytes": int, "inode": int, "pulled": bool}
     keys = [item.name for item in fields(Receipt)]
-    if not isinstance(value, dict) or value.keys() != set(keys):
+    if not isinstance(value, dict):
+        return None
+    value = {"pulled": False} | value  # an older version did not write it
+    if value.keys() != set(keys):
         return None
     if any(not isinstance(value[key], types.get(key, str)) for key in keys):
         return None

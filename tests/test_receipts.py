@@ -7,6 +7,7 @@ import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -41,6 +42,29 @@ def test_round_trip(receipts: Receipts) -> None:
     newer = dataclasses.replace(RECEIPT, operation="pull")
     receipts.write(newer)
     assert receipts.read("MNIST", 42) == newer
+
+
+def test_pulled_stays(receipts: Receipts) -> None:
+    """A directory that came by a pull is still one that did when it is pushed."""
+    receipts.write(RECEIPT)
+    assert receipts.read("MNIST", 42) == RECEIPT
+    assert not RECEIPT.pulled
+    receipts.write(dataclasses.replace(RECEIPT, operation="pull"))
+    receipts.write(RECEIPT)
+    assert receipts.read("MNIST", 42) == dataclasses.replace(RECEIPT, pulled=True)
+
+
+@pytest.mark.parametrize("operation", ["push", "pull"])
+def test_older_receipt(operation: Literal["push", "pull"], receipts: Receipts) -> None:
+    """What an older version wrote still vouches."""
+    receipts.write(dataclasses.replace(RECEIPT, operation=operation))
+    path = receipts.directory / "MNIST" / "42.json"
+    fields = json.loads(path.read_text())
+    del fields["pulled"]
+    path.write_text(json.dumps(fields))
+    read = receipts.read("MNIST", 42)
+    assert read is not None
+    assert read.pulled == (operation == "pull")
 
 
 def test_time() -> None:
@@ -78,6 +102,7 @@ def test_no_secrets(receipts: Receipts) -> None:
         {"operation": "steal"},
         {"extra": 1},
         {"etag": None},
+        {"pulled": 1},
     ],
 )
 def test_garbage_fields(receipts: Receipts, change: dict[str, object]) -> None:
