@@ -18,6 +18,9 @@ from anyio import to_thread
 from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError
 
+Data = bytes | bytearray | memoryview
+"""What can be sent."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
@@ -50,8 +53,8 @@ class RemoteObject(Protocol):
 
     info: ObjectInfo
 
-    async def read(self, start: int, stop: int) -> bytes:
-        """Return exactly the bytes from *start* to *stop* (exclusive).
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
+        """Return exactly the bytes from *start* to *stop* (exclusive), held once in memory.
 
         Retries what can be retried, from where it broke.
 
@@ -68,8 +71,10 @@ class Upload(Protocol):
     id: str
     """What the store calls it; shown when it cannot be removed."""
 
-    async def put_part(self, number: int, data: bytes, crc32: int) -> None:
+    async def put_part(self, number: int, data: Data, crc32: int) -> None:
         """Send one part; parts may be sent concurrently and in any order.
+
+        Nobody looks at *data* any more once this returns or raises: its memory can be used again.
 
         Args:
             number: From 1, without gaps once all are sent.
@@ -109,8 +114,10 @@ class Store(Protocol):
     def open(self, key: str) -> AbstractAsyncContextManager[RemoteObject | None]:
         """Pin the present version of one object for reading; ``None`` if there is none."""
 
-    async def put(self, key: str, data: bytes, *, overwrite: bool) -> ObjectInfo:
+    async def put(self, key: str, data: Data, *, overwrite: bool) -> ObjectInfo:
         """Store *data*, at most ``limits.max_part`` bytes, whole or not at all.
+
+        Nobody looks at *data* any more once this returns or raises.
 
         Raises:
             AlreadyExists: The key is taken and *overwrite* is false.

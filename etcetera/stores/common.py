@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
+from math import inf
 from typing import Any, TypeVar
 
 import anyio
@@ -77,24 +78,89 @@ def check_parts(sizes: Mapping[int, int], part_size: int) -> int:
     return sum(sizes.values())
 
 
-async def uninterrupted(request: Coroutine[Any, Any, _T]) -> _T:
-    """Let *request* end even if the caller is cancelled meanwhile, for at most GRACE_SECONDS.
+async def uninterrupted(request: Coroutine[Any, Any, _T], *, patient: bool = False) -> _T:
+    """Let *request* end however often the caller is cancelled meanwhile.
 
     Tearing it would leave open what it did. It runs as a task of its own, because shielding alone
     does not stop a plain ``Task.cancel``. What it returns is lost when the caller is cancelled, so
     it should keep elsewhere whatever has to be cleaned up.
+
+    Args:
+        request: At most GRACE_SECONDS after the first cancellation it is cancelled, too.
+        patient: Never cancel it: a thread goes on anyway.
     """
     task = asyncio.create_task(request)
+    task.add_done_callback(_look_at)
     try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task], timeout=GRACE_SECONDS)
-        raise
-    finally:
+        cancellation = await _outlive(task, inf if patient else GRACE_SECONDS, None)
         if not task.done():
             task.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([task], timeout=GRACE_SECONDS)
-        if task.done() and not task.cancelled():
-            task.exception()  # else asyncio complains that nobody looked
+            cancellation = await _outlive(task, GRACE_SECONDS, cancellation)
+        if cancellation is not None:
+            raise cancellation
+        return task.result()
+    finally:
+        del cancellation  # its traceback leads back here, and this to what was being sent
+
+
+async def _outlive(
+    task: "asyncio.Task[_T]", seconds: float, cancellation: asyncio.CancelledError | None
+) -> asyncio.CancelledError | None:
+    """Wait for *task* until *seconds* after the first cancellation; return the last one."""
+    now = asyncio.get_running_loop().time
+    deadline = inf if cancellation is None else now() + seconds
+    while not task.done() and (left := deadline - now()) > 0:
+        try:
+            # After the first one only native cancellations come. The last of them is to be raised:
+            # the scope of an earlier one would take it for its own and go on.
+            with anyio.CancelScope(shield=cancellation is not None):
+                await asyncio.wait([task], timeout=None if left == inf else left)
+        except asyncio.CancelledError as error:
+            if cancellation is None:
+                deadline = now() + seconds
+            cancellation = error
+    return cancellation
+
+
+def _look_at(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()  # else asyncio complains that nobody looked
+
+
+async def clean_up(
+    request: Coroutine[Any, Any, str],
+    error: BaseException | None,
+    *,
+    left: str,
+    patient: bool = False,
+) -> None:
+    """Let *request* remove what is unfinished; never without a word if that fails.
+
+    A cancellation that comes meanwhile does not take the place of an error.
+
+    Args:
+        request: Returns what is left then, or nothing.
+        error: The one in flight, which gets a note.
+        left: What is left if the request does not even end.
+        patient: As for :func:`uninterrupted`.
+
+    Raises:
+        StoreError: Something is left and there is no error in flight.
+    """
+
+    async def run() -> None:
+        nonlocal left
+        left = await request
+
+    try:
+        with anyio.CancelScope(shield=True):
+            await uninterrupted(run(), patient=patient)
+    except asyncio.CancelledError as cancellation:
+        if error is None or isinstance(error, asyncio.CancelledError):
+            if left:
+                leave_note(cancellation, left)
+            raise
+    if left and error is None:
+        raise StoreError(left)
+    if left and error is not None:
+        leave_note(error, left)

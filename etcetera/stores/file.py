@@ -6,7 +6,6 @@ synced and then given its name by a hard link: the one step that fails if the na
 
 import errno
 import os
-import secrets
 import shlex
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,18 +34,17 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import ObjectInfo, PartLimits
+from etcetera.stores import Data, ObjectInfo, PartLimits
 from etcetera.stores.common import (
     check_key,
     check_part,
     check_parts,
     check_range,
-    leave_note,
+    clean_up,
     uninterrupted,
 )
+from etcetera.stores.file_parts import Descriptor, create_part, guarded, remove_dead_parts
 
-FILE_MODE = 0o644
-"""Less the umask; a file repository is there to be shared."""
 THREADS = 16
 """Worker threads for file calls, so that they never queue behind other work."""
 
@@ -87,28 +85,31 @@ class FileObject:
 
     store: "FileStore"
     info: ObjectInfo
-    descriptor: int
+    descriptor: Descriptor
 
-    async def read(self, start: int, stop: int) -> bytes:
+    async def read(self, start: int, stop: int) -> bytes | bytearray:
         """Return the bytes from *start* to *stop*; see :class:`etcetera.stores.RemoteObject`."""
         check_range(start, stop, self.info.size)
         if start == stop:
             return b""
         return await self.store.run(self._read, start, stop, key=self.info.key)
 
-    def _read(self, start: int, stop: int) -> bytes:
-        pieces = []
-        while start < stop:
-            piece = os.pread(self.descriptor, stop - start, start)
-            if not piece:
-                raise TruncatedArchive(
-                    f"{self.info.key} was cut to {start} bytes while it was read; push it again"
-                )
-            pieces.append(piece)
-            start += len(piece)
-        if _describe(self.info.key, os.fstat(self.descriptor)).etag != self.info.etag:
+    def _read(self, start: int, stop: int) -> bytearray:
+        data = bytearray(stop - start)
+        with self.descriptor.use() as descriptor, memoryview(data) as view:
+            filled = 0
+            while filled < len(data):
+                count = os.preadv(descriptor, [view[filled:]], start + filled)
+                if not count:
+                    raise TruncatedArchive(
+                        f"{self.info.key} was cut to {start + filled} bytes while it was read; "
+                        "push it again with --force"
+                    )
+                filled += count
+            status = os.fstat(descriptor)
+        if _describe(self.info.key, status).etag != self.info.etag:
             raise RemoteChanged(f"{self.info.key} was changed while it was read; start again")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return data
 
 
 @dataclass(slots=True)
@@ -119,30 +120,36 @@ class FileUpload:
     key: str
     part_size: int
     overwrite: bool
-    path: Path
-    descriptor: int = -1
-    id: str = field(init=False)
     sizes: dict[int, int] = field(default_factory=dict)
+    _opened: tuple[Path, Descriptor] | None = None
 
-    def __post_init__(self) -> None:
-        self.id = str(self.path)
+    @property
+    def id(self) -> str:
+        """The path of the hidden file, once there is one."""
+        return str(self._opened[0]) if self._opened else ""
 
     def begin(self) -> None:
-        """Make the hidden file."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.descriptor = os.open(self.path, flags, FILE_MODE)
+        """Make the hidden file, and remove those that killed processes left."""
+        remove_dead_parts(self.store.directory, self.key)
+        self._opened = create_part(self.store.directory, self.key)
 
-    async def put_part(self, number: int, data: bytes, crc32: int) -> None:  # noqa: ARG002
+    @property
+    def _open(self) -> tuple[Path, Descriptor]:
+        assert self._opened is not None, "an upload is made by begin"  # noqa: S101
+        return self._opened
+
+    async def put_part(self, number: int, data: Data, crc32: int) -> None:  # noqa: ARG002
         """Write one part to its place; see :class:`etcetera.stores.Upload`."""
         check_part(number, len(data), self.part_size, self.store.limits.max_parts)
         await self.store.run(self._write, number, data, key=self.key)
         self.sizes[number] = len(data)
 
-    def _write(self, number: int, data: bytes) -> None:
+    def _write(self, number: int, data: Data) -> None:
         offset, view = (number - 1) * self.part_size, memoryview(data)
-        while view:
-            written = os.pwrite(self.descriptor, view, offset)
-            offset, view = offset + written, view[written:]
+        with self._open[1].use() as descriptor:
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                offset, view = offset + written, view[written:]
 
     async def complete(self) -> ObjectInfo:
         """Sync and publish the file; see :class:`etcetera.stores.Upload`."""
@@ -150,23 +157,28 @@ class FileUpload:
         return await self.store.run(self._publish, size, key=self.key)
 
     def _publish(self, size: int) -> ObjectInfo:
-        os.fsync(self.descriptor)
-        info = _describe(self.key, os.fstat(self.descriptor))
-        if info.size != size:
-            raise StoreError(f"{self.path} has {info.size} bytes instead of {size}; push again")
-        target = self.store.directory / self.key
-        if self.overwrite:
-            self.path.replace(target)
-        else:
-            _publish_exclusively(self.path, target)
-        _sync_directory(self.store.directory)
-        return info
+        path, opened = self._open
+        with opened.use() as descriptor:
+            os.fsync(descriptor)
+            status = os.fstat(descriptor)
+            if not status.st_nlink:
+                raise StoreError(f"somebody removed {path}; push again")
+            if status.st_size != size:
+                raise StoreError(f"{path} has {status.st_size} bytes instead of {size}; push again")
+            target = self.store.directory / self.key
+            if self.overwrite:
+                path.replace(target)
+            else:
+                _publish_exclusively(path, target)
+            _sync_directory(self.store.directory)
+        return _describe(self.key, status)
 
     def remove(self) -> None:
         """Close the file and remove its hidden name, if it still has it."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.path.unlink(missing_ok=True)
+        if self._opened is not None:
+            path, opened = self._opened
+            opened.close()
+            path.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -181,8 +193,9 @@ class FileStore:
     async def run(self, function: Callable[..., _T], *arguments: object, key: str = "") -> _T:
         """Run a blocking call in a worker thread, to its end, and translate its errors."""
         with self._errors(key):
+            # Without a deadline: syncing takes as long as the disk does.
             return await uninterrupted(
-                anyio.to_thread.run_sync(function, *arguments, limiter=self.limiter)
+                anyio.to_thread.run_sync(function, *arguments, limiter=self.limiter), patient=True
             )
 
     async def list(self) -> AsyncIterator[ObjectInfo]:
@@ -215,12 +228,13 @@ class FileStore:
         except FileNotFoundError:
             self.directory.stat()
             return None
-        closing.callback(os.close, descriptor)
+        opened = Descriptor(descriptor)
+        closing.callback(opened.close)
         status = os.fstat(descriptor)
         regular = stat.S_ISREG(status.st_mode)
-        return FileObject(self, _describe(key, status), descriptor) if regular else None
+        return FileObject(self, _describe(key, status), opened) if regular else None
 
-    async def put(self, key: str, data: bytes, *, overwrite: bool) -> ObjectInfo:
+    async def put(self, key: str, data: Data, *, overwrite: bool) -> ObjectInfo:
         """Store one object; see :class:`etcetera.stores.Store`."""
         part_size = max(1, len(data))
         async with self.upload(key, part_size=part_size, overwrite=overwrite) as upload:
@@ -234,28 +248,22 @@ class FileStore:
         self, key: str, *, part_size: int, overwrite: bool
     ) -> AsyncIterator[FileUpload]:
         """Begin an upload; see :class:`etcetera.stores.Store`."""
-        check_key(key)
-        # The key is cut so that the hidden name is never too long where the key is not.
-        path = self.directory / f".{key[:40]}.{secrets.token_hex(8)}.part"
-        upload = FileUpload(self, key, part_size, overwrite, path)
+        upload = FileUpload(self, check_key(key), part_size, overwrite)
         try:
             await self.run(upload.begin, key=key)
             yield upload
         except BaseException as error:
-            try:
-                await self._remove(upload)
-            except EtceteraError as failure:
-                leave_note(error, str(failure))
+            await clean_up(self._remove(upload), error, left="", patient=True)
             raise
-        await self._remove(upload)
+        await clean_up(self._remove(upload), None, left="", patient=True)
 
-    async def _remove(self, upload: FileUpload) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                await self.run(upload.remove, key=upload.key)
-            except EtceteraError as error:
-                command = f"rm {shlex.quote(str(upload.path))}"
-                raise StoreError(f"an unfinished upload is left ({error}): {command}") from error
+    async def _remove(self, upload: FileUpload) -> str:
+        """Remove what is left of an upload; return what to say if that fails."""
+        try:
+            await self.run(upload.remove, key=upload.key)
+        except EtceteraError as error:
+            return f"an unfinished upload is left ({error}): rm {shlex.quote(upload.id)}"
+        return ""
 
     async def delete(self, key: str) -> None:
         """Remove one object; see :class:`etcetera.stores.Store`."""
@@ -323,18 +331,8 @@ def _publish_exclusively(source: Path, target: Path) -> None:
     else:
         return
     # Without hard links renaming may not be exclusive either, so a guard keeps others out.
-    guard = target.with_name(f".{target.name}.guard")
-    try:
-        descriptor = os.open(guard, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError as error:
-        raise StoreError(
-            f"{target} is being published by somebody else; if not, remove {guard}"
-        ) from error
-    try:
+    with guarded(target):
         rename_new(source, target)
-    finally:
-        os.close(descriptor)
-        guard.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

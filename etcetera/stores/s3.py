@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import (
@@ -19,7 +18,7 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import ObjectInfo, PartLimits
+from etcetera.stores import Data, ObjectInfo, PartLimits
 from etcetera.stores.common import check_key, check_range, uninterrupted
 from etcetera.stores.s3_client import STALL_SECONDS, Connection, delays
 from etcetera.stores.s3_errors import Place, Refused, translate
@@ -55,8 +54,32 @@ async def open_s3_store(settings: RepositorySettings) -> AsyncIterator["S3Store"
     connection = Connection(settings, place)
     try:
         yield S3Store(place.url, connection, f"{prefix}/" if prefix else "", settings.public)
-    finally:
-        await connection.close()
+    except BaseException as error:
+        await connection.close(error)
+        raise
+    await connection.close(None)
+
+
+class _Range:
+    """Some bytes of an object, as they come; pieces to be joined would take twice as much."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.stop = stop
+        self.data = bytearray(stop - start)
+        self._filled = 0
+
+    @property
+    def position(self) -> int:
+        """Of the next byte that is to come."""
+        return self.stop - len(self.data) + self._filled
+
+    def add(self, piece: bytes) -> bool:
+        """Take what follows; tell whether it is more than was wanted."""
+        end = min(self._filled + len(piece), len(self.data))
+        excess = len(piece) - (end - self._filled)
+        self.data[self._filled : end] = piece[:-excess] if excess else piece
+        self._filled = end
+        return excess > 0
 
 
 @dataclass(slots=True)
@@ -67,41 +90,39 @@ class S3Object:
     key: str
     info: ObjectInfo
 
-    async def read(self, start: int, stop: int) -> bytes:
+    async def read(self, start: int, stop: int) -> bytearray:
         """Return the bytes from *start* to *stop*; see :class:`etcetera.stores.RemoteObject`."""
         check_range(start, stop, self.info.size)
-        pieces: list[bytes] = []
-        received = counted = 0
+        wanted = _Range(start, stop)
+        counted = start
         pauses = delays(self.connection.attempts)
-        while start + received < stop:
+        while wanted.position < stop:
             try:
-                await self._receive(start + received, stop, pieces)
+                await self._receive(wanted)
             except NetworkError:
-                received = sum(map(len, pieces))
-                if received - counted >= PROGRESS_BYTES:
-                    counted, pauses = received, delays(self.connection.attempts)
+                if wanted.position - counted >= PROGRESS_BYTES:
+                    counted, pauses = wanted.position, delays(self.connection.attempts)
                 pause = next(pauses, None)
                 if pause is None:
                     raise
                 await anyio.sleep(pause)
-            else:
-                break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return wanted.data
 
-    async def _receive(self, begin: int, stop: int, pieces: list[bytes]) -> None:
-        """Append what one request brings, up to *stop*."""
+    async def _receive(self, wanted: "_Range") -> None:
+        """Add what one request brings."""
+        begin, stop = wanted.position, wanted.stop
         answer = await self._ask(begin, stop)
         body = answer["Body"]
         try:
             with anyio.fail_after(STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND):
                 exact = self._check(answer, begin, stop)
-                while begin < stop:
+                excess = False
+                while wanted.position < stop:
                     piece = await body.read(READ_BYTES)
                     if not piece:
                         raise NetworkError(f"{self.info.key}: the server sent less than it has")
-                    pieces.append(piece[: stop - begin])
-                    begin += len(piece)
-                if exact and (begin > stop or await body.read(READ_BYTES)):
+                    excess = wanted.add(piece)
+                if exact and (excess or await body.read(READ_BYTES)):
                     raise StoreError(f"{self.info.key}: the server sent more than asked for")
         except EtceteraError:
             raise
@@ -129,7 +150,8 @@ class S3Object:
         except Refused as refusal:
             if refusal.is_one_of(_OUT_OF_RANGE):
                 raise TruncatedArchive(
-                    f"{self.info.key} has less than {self.info.size} bytes; push it again"
+                    f"{self.info.key} has less than {self.info.size} bytes; "
+                    "push it again with --force"
                 ) from refusal
             raise self._changed() from refusal
 
@@ -150,7 +172,9 @@ class S3Object:
             )
         first, last, total = match.groups()
         if total != "*" and int(total) < self.info.size:
-            raise TruncatedArchive(f"{self.info.key} was cut to {total} bytes; push it again")
+            raise TruncatedArchive(
+                f"{self.info.key} was cut to {total} bytes; push it again with --force"
+            )
         if total != "*" and int(total) > self.info.size:
             raise self._changed()
         if int(first) != begin or int(last) >= stop:
@@ -205,11 +229,11 @@ class S3Store:
         info = await self.head(key)
         yield None if info is None else S3Object(self.connection, self._key(key), info)
 
-    async def put(self, key: str, data: bytes, *, overwrite: bool) -> ObjectInfo:
+    async def put(self, key: str, data: Data, *, overwrite: bool) -> ObjectInfo:
         """Store one object; see :class:`etcetera.stores.Store`."""
         nonce = secrets.token_hex(16)
         arguments = object_arguments(nonce, public=self.public)
-        arguments["ContentMD5"] = await anyio.to_thread.run_sync(content_md5, data)
+        arguments["ContentMD5"] = await content_md5(data)
 
         async def send(**more: Any) -> dict[str, Any]:
             return await self.connection.call(
@@ -224,6 +248,7 @@ class S3Store:
             nonce=nonce,
             size=len(data),
             overwrite=overwrite,
+            repeatable=True,
         )
         return await uninterrupted(publication.run(send))
 

@@ -12,8 +12,9 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from functools import cache
-from io import BytesIO
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +24,8 @@ import anyio.to_thread
 
 from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError, NetworkError, NotAllowed
-from etcetera.stores.common import GRACE_SECONDS, uninterrupted
+from etcetera.stores import Data
+from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
 from etcetera.stores.s3_errors import Place, no_credentials, translate
 
 CONNECT_SECONDS = 10.0
@@ -50,15 +52,41 @@ def delays(attempts: int) -> Iterator[float]:
 
 
 class _Body(BytesIO):
-    """A request body that puts off the deadline as it leaves."""
+    """A request body that lies elsewhere and puts off the deadline as it leaves.
 
-    def __init__(self, data: bytes, scope: anyio.CancelScope) -> None:
-        super().__init__(data)
+    aiohttp reads a BytesIO by 256 KiB on the event loop; any other file costs it a hop to a thread
+    for each chunk. One with contents of its own would copy whatever is not bytes as a whole. The
+    chunks are copies: those that wait in a transport must not change when the part has failed and
+    its memory is used again.
+    """
+
+    def __init__(self, data: Data, scope: anyio.CancelScope) -> None:
+        super().__init__()
+        self._view = memoryview(data)
+        self._position = 0
         self._scope = scope
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._scope.deadline = anyio.current_time() + STALL_SECONDS
-        return super().read(size)
+        rest = len(self._view) - self._position
+        start = self._position
+        self._position += rest if size is None or size < 0 else min(size, rest)
+        return bytes(self._view[start : self._position])
+
+    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
+        start = {SEEK_SET: 0, SEEK_CUR: self._position, SEEK_END: len(self._view)}[whence]
+        self._position = min(max(0, start + offset), len(self._view))
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def getbuffer(self) -> memoryview:
+        return self._view[:]
+
+    def release(self) -> None:
+        """Let go of the data; whoever reads on gets an error."""
+        self._view.release()
 
 
 class Connection:
@@ -76,11 +104,20 @@ class Connection:
         self._answered = False
         self._making = anyio.Lock()
 
-    async def close(self) -> None:
-        """Close every connection."""
+    async def close(self, error: BaseException | None) -> None:
+        """Close every connection, whatever *error* is in flight."""
         if self._client is not None:
-            with anyio.move_on_after(GRACE_SECONDS, shield=True):
-                await self._client.close()
+            await clean_up(self._close(), error, left="")
+
+    async def _close(self) -> str:
+        with anyio.move_on_after(GRACE_SECONDS):
+            await self._client.close()
+        return ""
+
+    @property
+    def profile(self) -> str | None:
+        """Whose credentials are used, if it has a name."""
+        return self._settings.profile
 
     @property
     def attempts(self) -> int:
@@ -94,7 +131,7 @@ class Connection:
         writes: bool = False,
         expected: Collection[str | int] = (),
         attempts: int | None = None,
-        body: bytes | None = None,
+        body: Data | None = None,
         **arguments: Any,
     ) -> dict[str, Any]:
         """Send one request about the bucket, again if that may help, and return the answer.
@@ -135,14 +172,16 @@ class Connection:
         client: Any,
         operation: str,
         expected: Collection[str | int],
-        body: bytes | None,
+        body: Data | None,
         arguments: dict[str, Any],
     ) -> dict[str, Any]:
         public = "ACL" in arguments
         try:
-            with anyio.fail_after(REQUEST_SECONDS) as scope:
+            with anyio.fail_after(REQUEST_SECONDS) as scope, ExitStack() as sent:
                 if body is not None:
-                    arguments = arguments | {"Body": _Body(body, scope)}
+                    stream = _Body(body, scope)
+                    sent.callback(stream.release)
+                    arguments = arguments | {"Body": stream}
                 method = getattr(client, operation)
                 answer: dict[str, Any] = await method(Bucket=self.place.bucket, **arguments)
         except Exception as error:
@@ -194,16 +233,17 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
         "aws_secret_access_key": settings.aws_secret_access_key,
         "aws_session_token": settings.aws_session_token,
     }
-    anonymous = False
-    if settings.aws_access_key_id is None and settings.aws_secret_access_key is None:
-        credentials = await session.get_credentials()
-        anonymous = credentials is None
+    own = settings.aws_access_key_id is not None or settings.aws_secret_access_key is not None
+    credentials = None if own else await session.get_credentials()
+    anonymous = credentials is None and not own
+    place.keep_secret(*keys.values())
+
+    async def keep_secret(**_: object) -> None:
+        # At every request: credentials may have been renewed to sign it.
         if credentials is not None:
-            frozen = await credentials.get_frozen_credentials()
-            place.secrets = frozen.access_key, frozen.secret_key, frozen.token or ""
-    else:
-        place.secrets = tuple(key or "" for key in keys.values())
-    place.secrets = tuple(filter(None, place.secrets))
+            place.keep_secret(*(await credentials.get_frozen_credentials())[:3])
+
+    await keep_secret()
     config = AioConfig(
         signature_version=UNSIGNED if anonymous else "s3v4",
         connect_timeout=CONNECT_SECONDS,
@@ -225,6 +265,7 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
         **({} if anonymous else keys),
     ).__aenter__()
     client.meta.events.register("before-send.s3", _drop_expect)
+    client.meta.events.register("before-send.s3", keep_secret)
     place.endpoint = redact_url(client.meta.endpoint_url)
     if "@" in client.meta.endpoint_url:
         raise ConfigError(f"the endpoint URL of {place.endpoint} must hold no user or secret")

@@ -21,6 +21,8 @@ from etcetera.errors import (
 
 _MESSAGE_LENGTH = 300
 """Characters of a server's message that are shown."""
+_QUERY = re.compile(r"\?[^\s?'\"<>()]*=[^\s'\"<>()]*")
+"""Of a URL, whole or not: signatures stand there."""
 _KEY_LIKE = re.compile(
     r"\b(?:AKIA|ASIA|AIDA|AROA|GOOG)[A-Z0-9]{12,}\b|(?i:\b(?:credential|signature|token)=\S+)"
 )
@@ -78,12 +80,16 @@ class Place:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """What no message may show."""
 
+    def keep_secret(self, *texts: str | None) -> None:
+        """Show none of *texts* from now on."""
+        self.secrets += tuple(text for text in texts if text and text not in self.secrets)
+
     def show(self, text: object) -> str:
         """Return *text* on one line, without control characters, keys and secrets."""
         line = str(text)
         for secret in self.secrets:
             line = line.replace(secret, "***")
-        line = _KEY_LIKE.sub("***", line)
+        line = _KEY_LIKE.sub("***", _QUERY.sub("?***", line))
         line = "".join(
             character if character.isprintable() else character.encode("unicode_escape").decode()
             for character in line
@@ -139,6 +145,8 @@ def translate(
         return NetworkError(f"{_describe_failure(error, place)}; check the network and try again")
     if isinstance(error, ResponseParserError):
         return NetworkError(f"{place.endpoint} does not answer like an S3 server; is it one?")
+    if isinstance(error, RuntimeError) and "credentials are still expired" in str(error):
+        return ExpiredCredentials(f"{place.url}: the credentials are expired; renew them")
     if isinstance(error, exceptions.BotoCoreError):
         return ConfigError(f"{place.url}: {place.show(error)}; check the settings")
     return None

@@ -9,27 +9,45 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 
-from etcetera.errors import AlreadyExists, ExpiredCredentials, NetworkError, NotAllowed, StoreError
+from etcetera.errors import (
+    AlreadyExists,
+    ExpiredCredentials,
+    NetworkError,
+    NotAllowed,
+    StoreError,
+)
 from etcetera.stores import ObjectInfo
 from etcetera.stores.s3_client import Connection, delays
 from etcetera.stores.s3_errors import Refused
 
 ATTEMPTS = 5
 """How often the request that publishes is sent before giving up."""
+CONFLICTS = 2
+"""How often a put is sent again because another write of the key was under way."""
+CERTAIN_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+"""Ends of the names of servers that are known not to ignore If-None-Match."""
 NONCE = "etcetera-upload"
 """The metadata that tells our object from one that somebody else made meanwhile."""
 
 _EXPECTED = frozenset[str | int](
     {"PreconditionFailed", 412, "ConditionalRequestConflict", "NoSuchUpload"}
 )
+_CONFLICT = frozenset[str | int]({"ConditionalRequestConflict"})
 _UNKNOWN_CONDITION = frozenset[str | int]({"NotImplemented", 501})
 
 
-async def look(connection: Connection, key: str) -> dict[str, Any] | None:
+async def look(connection: Connection, key: str, *, blind: bool = False) -> dict[str, Any] | None:
     """Return the answer to a HEAD request; ``None`` if there is no such object.
+
+    Args:
+        connection: Where to look.
+        key: As the bucket calls it.
+        blind: Take what must be neither looked at nor listed for absent: S3 says 403 of an absent
+            object to whoever must not list the bucket.
 
     Raises:
         RepositoryNotFound: There is no such bucket.
@@ -44,6 +62,8 @@ async def look(connection: Connection, key: str) -> dict[str, Any] | None:
         try:
             await connection.call("list_objects_v2", Prefix=key, MaxKeys=1)
         except NotAllowed as error:
+            if blind and refusal.status == 403 and type(error) is NotAllowed:
+                return None
             if refusal.status != 404 or isinstance(error, ExpiredCredentials):
                 raise
         if refusal.status == 404:
@@ -80,6 +100,18 @@ class Publication:
     nonce: str
     size: int
     overwrite: bool
+    repeatable: bool = False
+    """Whether the request can be sent again after a conflict with another write of the key."""
+
+    @property
+    def blind(self) -> bool:
+        """Whether to go on if nothing is known about the key.
+
+        Whether it is free is for the condition to say, on servers that are sure to heed it.
+        Elsewhere going on might replace what nobody asked to replace.
+        """
+        host = urlsplit(self.connection.place.endpoint).hostname or ""
+        return self.connection.conditions and not self.overwrite and host.endswith(CERTAIN_HOSTS)
 
     async def run(self, send: Callable[..., Awaitable[dict[str, Any]]]) -> ObjectInfo:
         """Send the request until it is clear what became of it.
@@ -92,22 +124,33 @@ class Publication:
             StoreError: What is there now is not what was sent.
             NetworkError: After the last attempt.
         """
-        before = await look(self.connection, self.key)
+        before = await self._look()
         if before is not None and not self.overwrite:
             # Not left to the condition alone: some servers ignore it.
             raise self._taken()
-        pauses = delays(ATTEMPTS)
+        pauses, conflicts = delays(ATTEMPTS), 0
         while True:
             answer, problem = await self._try(send)
-            found = await look(self.connection, self.key)
+            found = await self._look()
             if found is not None and self._is_ours(found, before, answer):
                 return self._checked(found)
             if isinstance(problem, Refused) and problem.status == 412:
                 raise self._taken() from problem
             if isinstance(problem, Refused):
-                raise StoreError(f"{problem}; push again") from problem
+                conflicts += 1
+                conflict = problem.is_one_of(_CONFLICT)
+                if not (self.repeatable and conflict and conflicts <= CONFLICTS):
+                    raise self._lost(problem, conflict=conflict) from problem
+            if answer.get("ETag") and found is None and self.blind:
+                raise NotAllowed(
+                    f"{self.url} was published, but these credentials must not look at it, so it "
+                    "is not checked; allow s3:GetObject"
+                )
             if answer.get("ETag") and found is not None:
-                raise StoreError(f"{self.url} was replaced by somebody else just now; push again")
+                raise StoreError(
+                    f"{self.url} was replaced by somebody else just now; look at it (etc ls -r "
+                    "--long) before you push again with --force"
+                )
             pause = next(pauses, None)
             if pause is None:
                 raise problem or NetworkError(f"{self.url} did not appear; try again later")
@@ -124,7 +167,7 @@ class Publication:
                 expected = _EXPECTED | _UNKNOWN_CONDITION
                 return await send(expected=expected, attempts=1, IfNoneMatch="*"), None
             except Refused as refusal:
-                if not refusal.is_one_of(_UNKNOWN_CONDITION):
+                if self.blind or not refusal.is_one_of(_UNKNOWN_CONDITION):
                     raise
                 # The look before has to do.
                 answer = await send(expected=_EXPECTED, attempts=1)
@@ -147,9 +190,20 @@ class Publication:
         info = describe(self.name, found)
         if info.size != self.size:
             raise StoreError(
-                f"{self.url} has {info.size} bytes instead of {self.size}; purge it and push again"
+                f"{self.url} has {info.size} bytes instead of {self.size}; "
+                "push it again with --force"
             )
         return info
+
+    async def _look(self) -> dict[str, Any] | None:
+        return await look(self.connection, self.key, blind=self.blind)
+
+    def _lost(self, refusal: Refused, *, conflict: bool) -> StoreError:
+        if conflict:
+            return StoreError(
+                f"{self.url} was being written by somebody else at the same moment; push again"
+            )
+        return StoreError(f"{refusal}; push again")
 
     def _taken(self) -> AlreadyExists:
         return AlreadyExists(f"{self.url} exists already")

@@ -14,8 +14,15 @@ import anyio
 import anyio.to_thread
 
 from etcetera.errors import EtceteraError, StoreError
-from etcetera.stores import ObjectInfo, PartLimits
-from etcetera.stores.common import GRACE_SECONDS, check_part, check_parts, leave_note, uninterrupted
+from etcetera.stores import Data, ObjectInfo, PartLimits
+from etcetera.stores.common import (
+    GRACE_SECONDS,
+    check_part,
+    check_parts,
+    clean_up,
+    leave_note,
+    uninterrupted,
+)
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import Refused
 from etcetera.stores.s3_publish import NONCE, Publication
@@ -25,8 +32,13 @@ _NO_UPLOAD = frozenset[str | int]({"NoSuchUpload", 404})
 _logger = logging.getLogger("etcetera")
 
 
-def content_md5(data: bytes) -> str:
+async def content_md5(data: Data) -> str:
     """Return what every server checks, however old; takes 1.5 ms per MiB, so in a thread."""
+    # The thread must not look at the data any more when this ends, however it ends.
+    return await uninterrupted(anyio.to_thread.run_sync(_content_md5, data), patient=True)
+
+
+def _content_md5(data: Data) -> str:
     digest = hashlib.md5(data, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode("ascii")
 
@@ -55,11 +67,13 @@ class S3Upload:
     _checksums: bool = False
     _parts: dict[int, dict[str, Any]] = field(default_factory=dict)
     _sizes: dict[int, int] = field(default_factory=dict)
+    _beginning: bool = False
     _publishing: bool = False
     _published: bool = False
 
     async def begin(self) -> None:
         """Ask for the upload; when cancelled, still wait a little to learn its id."""
+        self._beginning = True
         await uninterrupted(self._create())
 
     async def _create(self) -> None:
@@ -85,14 +99,14 @@ class S3Upload:
     ) -> dict[str, Any]:
         return await self.connection.call(operation, writes=True, expected=expected, **arguments)
 
-    async def put_part(self, number: int, data: bytes, crc32: int) -> None:
+    async def put_part(self, number: int, data: Data, crc32: int) -> None:
         """Send one part; see :class:`etcetera.stores.Upload`."""
         check_part(number, len(data), self.part_size, self.limits.max_parts)
         if self._checksums:
             encoded = base64.b64encode(crc32.to_bytes(4, "big")).decode("ascii")
             check: dict[str, Any] = {"ChecksumCRC32": encoded}
         else:
-            check = {"ContentMD5": await anyio.to_thread.run_sync(content_md5, data)}
+            check = {"ContentMD5": await content_md5(data)}
         answer = await self._call(
             "upload_part",
             Key=self.key,
@@ -153,28 +167,37 @@ class S3Upload:
                 _logger.warning("%s was published in spite of the interruption", self.name)
             return
         if not self.id:
+            if self._beginning and isinstance(error, asyncio.CancelledError):
+                command = self._command("list-multipart-uploads", "--prefix", self.key)
+                leave_note(error, f"an upload of {self.name} may be left; look with: {command}")
             return
-        reason = f"no answer within {GRACE_SECONDS:.0f} s"
-        with anyio.move_on_after(GRACE_SECONDS, shield=True):
-            try:
+        left = self._left(f"no answer within {GRACE_SECONDS:.0f} s")
+        await clean_up(self._abort(error), error, left=left)
+
+    async def _abort(self, error: BaseException | None) -> str:
+        """Remove the upload; return what to say if it is left."""
+        try:
+            with anyio.fail_after(GRACE_SECONDS):
                 await self._call(
                     "abort_multipart_upload", _NO_UPLOAD, Key=self.key, UploadId=self.id
                 )
-            except Refused:
-                if self._publishing and isinstance(error, asyncio.CancelledError):
-                    _logger.warning("%s may have been published; look with: etc ls", self.name)
-                return
-            except EtceteraError as failure:
-                reason = str(failure)
-            else:
-                return
-        note = f"the upload {self.id} is left ({reason}); remove it with: {self._command()}"
-        if error is None:
-            raise StoreError(note)
-        leave_note(error, note)
+        except TimeoutError:
+            return self._left(f"no answer within {GRACE_SECONDS:.0f} s")
+        except Refused:
+            if self._publishing and error is not None:
+                leave_note(error, f"{self.name} may have been published; look with: etc ls -r")
+        except EtceteraError as failure:
+            return self._left(str(failure))
+        return ""
 
-    def _command(self) -> str:
+    def _left(self, reason: str) -> str:
+        words = ["abort-multipart-upload", "--key", self.key, "--upload-id", self.id]
+        return f"the upload {self.id} is left ({reason}); remove it with: {self._command(*words)}"
+
+    def _command(self, operation: str, *arguments: str) -> str:
         place = self.connection.place
-        words = ["aws", "s3api", "abort-multipart-upload", "--bucket", place.bucket]
-        words += ["--key", self.key, "--upload-id", self.id, "--endpoint-url", place.endpoint]
+        words = ["aws", "s3api", operation, "--bucket", place.bucket, *arguments]
+        words += ["--endpoint-url", place.endpoint]
+        if self.connection.profile:
+            words += ["--profile", self.connection.profile]
         return shlex.join(words)

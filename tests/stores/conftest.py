@@ -1,7 +1,7 @@
 """The stores under test, and the servers behind them."""
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 
 from etcetera.config import RepositorySettings
-from etcetera.stores import Store
+from etcetera.stores import Store, s3_client
 from etcetera.stores.memory import memory_store
 from etcetera.stores.s3 import S3Store
 from tests.servers import RCLONE_BUCKET, S3Server, make_moto_bucket
+from tests.stores.fake_s3 import FakeS3, fake_s3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,20 @@ def s3_settings(server: S3Server, bucket: str, **more: Any) -> RepositorySetting
         "region": "us-east-1",
     }
     return RepositorySettings(**(values | more))
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait milliseconds where users wait seconds."""
+    monkeypatch.setattr(s3_client, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(s3_client, "LONGEST_DELAY_SECONDS", 0.01)
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeS3]:
+    """Run a fake server."""
+    async with fake_s3() as server:
+        yield server
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ async def listed(store: Store) -> dict[str, ObjectInfo]:
     return {info.key: info for info in found}
 
 
-async def content(store: Store, key: str) -> bytes | None:
+async def content(store: Store, key: str) -> bytes | bytearray | None:
     """Return a whole object."""
     async with store.open(key) as remote:
         return None if remote is None else await remote.read(0, remote.info.size)

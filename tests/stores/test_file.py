@@ -1,14 +1,22 @@
 """What is particular to a directory as a repository."""
 
+import asyncio
 import errno
+import fcntl
 import os
+import signal
 import stat
+import sys
+import threading
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import NoReturn
 
+import anyio
 import pytest
 
+import etcetera
 from etcetera.config import RepositorySettings
 from etcetera.errors import (
     AlreadyExists,
@@ -22,8 +30,12 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import Store, open_store
+from etcetera.stores import Store, common, open_store
 from etcetera.stores.file import parse_file_url
+from etcetera.stores.file_parts import Descriptor
+
+PACKAGE = {"PYTHONPATH": str(Path(etcetera.__file__).parent.parent)}
+"""Lets a process import the package under test."""
 
 
 @pytest.fixture
@@ -194,13 +206,156 @@ async def test_without_hard_links(
 
 
 async def test_guarded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without hard links, somebody else's publication in progress is respected and named."""
+    """Without hard links, somebody else's publication in progress is respected."""
     monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    guard = directory / ".a.tgz.guard"
+    with guard.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="being published by somebody else; try again"):
+            await put(directory)
+        assert names(directory) == [guard.name]
+    await put(directory)
+    assert names(directory) == ["a.tgz"]
+
+
+async def test_guarded_without_locks(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With neither hard links nor locks, the guard itself is respected and named."""
+    monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    monkeypatch.setattr(fcntl, "flock", failing(errno.EOPNOTSUPP))
     guard = directory / ".a.tgz.guard"
     guard.touch()
     with pytest.raises(StoreError, match=r"remove .*\.a\.tgz\.guard"):
         await put(directory)
     assert names(directory) == [guard.name]
+    guard.unlink()
+    await put(directory)
+    assert names(directory) == ["a.tgz"]
+
+
+KILLED = """
+import asyncio, os, signal, sys, zlib
+from etcetera.config import RepositorySettings
+from etcetera.stores import open_store
+
+async def push():
+    async with open_store(RepositorySettings(url=sys.argv[1])) as store:
+        async with store.upload("a.tgz", part_size=10, overwrite=False) as upload:
+            await upload.put_part(1, b"x", zlib.crc32(b"x"))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(push())
+"""
+
+
+async def test_killed_upload(directory: Path) -> None:
+    """What a killed upload left goes with the next one of that key; what is alive stays."""
+    killed = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, directory.as_uri(), env=dict(os.environ) | PACKAGE
+    )
+    assert await killed.wait() == -signal.SIGKILL
+    (dead,) = names(directory)
+    async with open_store(RepositorySettings(url=directory.as_uri())) as store:
+        await store.put("b.tgz", b"b", overwrite=False)
+        assert set(names(directory)) == {dead, "b.tgz"}
+        async with store.upload("a.tgz", part_size=10, overwrite=False) as alive:
+            assert set(names(directory)) == {Path(alive.id).name, "b.tgz"}
+            await store.put("a.tgz", b"a", overwrite=False)
+            assert set(names(directory)) == {Path(alive.id).name, "b.tgz", "a.tgz"}
+
+
+async def test_killed_upload_without_locks(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody can tell the dead from the living, nothing of others is removed."""
+    monkeypatch.setattr(fcntl, "flock", failing(errno.ENOLCK))
+    unknown = directory / ".a.tgz.0123456789abcdef.part"
+    unknown.touch()
+    await put(directory)
+    assert set(names(directory)) == {unknown.name, "a.tgz"}
+
+
+async def test_taken_for_dead(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is removed before its maker could lock it is made anew."""
+    real, seen = fcntl.flock, []
+
+    def flock(number: int, operation: int) -> None:
+        (name,) = names(directory)
+        if not seen:
+            (directory / name).unlink()
+        seen.append(name)
+        real(number, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    await put(directory)
+    assert len(set(seen)) == 2
+    assert names(directory) == ["a.tgz"]
+
+
+async def test_part_removed(directory: Path) -> None:
+    """An upload whose file somebody removed says so."""
+    async with open_store(RepositorySettings(url=directory.as_uri())) as store:
+        with pytest.raises(StoreError, match="somebody removed"):
+            async with store.upload("a.tgz", part_size=10, overwrite=False) as upload:
+                await upload.put_part(1, b"x", zlib.crc32(b"x"))
+                await anyio.Path(upload.id).unlink()
+                await upload.complete()
+
+
+async def test_slow_sync(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is cancelled, a push waits for the disk, and says afterwards it was."""
+    monkeypatch.setattr(common, "GRACE_SECONDS", 0.01)
+    real, begun, go_on = os.fsync, threading.Event(), threading.Event()
+
+    def fsync(number: int) -> None:
+        begun.set()
+        go_on.wait(10)
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    task = asyncio.create_task(put(directory))
+    assert await asyncio.to_thread(begun.wait, 10)
+    for _ in range(5):
+        task.cancel()
+        await asyncio.sleep(0.02)
+    assert not task.done()
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert names(directory) == ["a.tgz"]
+
+
+def test_descriptor_in_use(directory: Path) -> None:
+    """A descriptor is closed only when nobody uses it, and then lent to nobody."""
+    number = os.open(directory, os.O_RDONLY)
+    descriptor = Descriptor(number)
+    with descriptor.use() as lent:
+        assert lent == number
+        descriptor.close()
+        descriptor.close()
+        os.fstat(number)
+        with pytest.raises(OSError, match="Bad file"), descriptor.use():
+            pytest.fail("lent a closed file")
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(number)
+
+
+async def test_read_holds_the_range_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that comes in pieces needs no memory but for what it returns."""
+    size = 8 << 20
+    await put(directory, bytes(size))
+    real = os.preadv
+    monkeypatch.setattr(
+        os, "preadv", lambda number, views, at: real(number, [views[0][:99999]], at)
+    )
+    settings = RepositorySettings(url=directory.as_uri())
+    async with open_store(settings) as store, store.open("a.tgz") as remote:
+        assert remote is not None
+        tracemalloc.start()
+        data = await remote.read(0, size)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert len(data) == size
+    assert peak < 1.1 * size
 
 
 async def test_failed_removal(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,23 +30,12 @@ from etcetera.errors import (
 )
 from etcetera.stores import ObjectInfo, Store, common, open_store, s3_client, s3_errors
 from etcetera.stores.s3 import S3Store
-from tests.stores.fake_s3 import Answer, FakeS3, Request, error, fake_s3
+from tests.stores.fake_s3 import Answer, FakeS3, Request, error
 
 PART = 5 << 20
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait milliseconds where users wait seconds."""
-    monkeypatch.setattr(s3_client, "FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(s3_client, "LONGEST_DELAY_SECONDS", 0.01)
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    """Run a fake server."""
-    async with fake_s3() as server:
-        yield server
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 @pytest.fixture
@@ -68,7 +57,7 @@ async def put(store: Store, data: bytes = b"data", *, overwrite: bool = False) -
     return await store.put("a.tgz", data, overwrite=overwrite)
 
 
-async def read(store: Store, start: int, stop: int) -> bytes:
+async def read(store: Store, start: int, stop: int) -> bytes | bytearray:
     """Read one range."""
     async with store.open("a.tgz") as remote:
         assert remote is not None
