@@ -34,7 +34,6 @@ from etcetera.receipts import Receipt, Receipts
 from etcetera.removal import remove_tree
 from etcetera.staging import PRIVATE, Private, no_directory
 
-
 _logger = logging.getLogger("etcetera")
 
 
