@@ -117,7 +117,8 @@ def _parse(value: object) -> Receipt | None:
     keys = [item.name for item in fields(Receipt)]
     if not isinstance(value, dict):
         return None
-    value = {"pulled": False} | value  # an older version did not write it
+    value = dict(value)
+    value.setdefault("pulled", False)  # an older version did not write it
     if value.keys() != set(keys):
         return None
     if any(not isinstance(value[key], types.get(key, str)) for key in keys):

@@ -42,8 +42,6 @@ class Archive:
         self._remote = remote
         self._tail = tail
         self._tail_start = remote.info.size - len(tail)
-        self.received = len(tail)
-        """Bytes fetched so far."""
 
     @property
     def info(self) -> ObjectInfo:
@@ -51,18 +49,17 @@ class Archive:
         return self._remote.info
 
     @property
-    def tail(self) -> bytes | bytearray:
+    def tail(self) -> bytes:
         """The bytes read first, from the end of the object."""
         return self._tail
 
-    async def read(self, start: int, stop: int) -> bytes | bytearray:
+    async def read(self, start: int, stop: int) -> codec.Buffer:
         """Exactly the bytes from *start* to *stop*."""
         if start >= self._tail_start:
             return self._tail[start - self._tail_start : stop - self._tail_start]
         middle = min(stop, self._tail_start)
         data = await self._remote.read(start, middle)
-        self.received += len(data)
-        return data + self._tail[: stop - middle] if stop > middle else data
+        return b"".join((data, self._tail[: stop - middle])) if stop > middle else data
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,8 @@ class Index:
             CorruptArchive: Segments do not fit the root, or their members do not tile the stream.
         """
         places, position = self.root.segments, 0
-        data, data_start = b"", 0
+        data: codec.Buffer = b""
+        data_start = 0
         for number, place in enumerate(places):
             if place.offset + place.length > data_start + len(data):
                 data_start = stop = place.offset
@@ -189,12 +187,12 @@ async def open_archive(remote: RemoteObject) -> tuple[Archive, Index | None]:
     if not size:
         raise NotAnArchive(f"{remote.info.key} is empty: not a .tgz")
     start = max(0, size - _FIRST_READ)
-    archive = Archive(remote, await remote.read(start, size))
+    archive = Archive(remote, bytes(await remote.read(start, size)))
     footer = parse_footer(archive.tail[-TAIL:], size)
     if footer is None:
         begin = await archive.read(0, min(2, size))
         if begin != codec.GZIP_HEADER[:2]:
-            raise NotAnArchive(f"the object is not a .tgz: it begins with {begin.hex(' ')}")
+            raise NotAnArchive(f"the object is not a .tgz: it begins with {bytes(begin).hex(' ')}")
         return archive, None
     frame = await archive.read(footer.root_offset, footer.root_offset + footer.root_length)
     root = await in_thread(parse_root, frame, footer)

@@ -20,7 +20,7 @@ _INPUT = 64 * KiB
 """Bytes that one call of the codec is given: what it leaves is copied, however little it took."""
 
 
-def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def gunzip(chunks: Iterable[codec.Buffer]) -> Iterator[bytes]:
     """Yield what *chunks*, of any length, hold compressed; at most 1 MiB at a time.
 
     Raises:
@@ -44,16 +44,16 @@ def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         source.buffer = b""
 
 
-def _divided(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _divided(chunks: Iterable[codec.Buffer]) -> Iterator[bytes]:
     for chunk in chunks:
         for start in range(0, len(chunk), _INPUT):
-            yield chunk[start : start + _INPUT]
+            yield bytes(chunk[start : start + _INPUT])
 
 
 class _Source:
     """Compressed bytes with a little push-back."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[codec.Buffer]) -> None:
         self._chunks = _divided(chunks)
         self.buffer = b""
 

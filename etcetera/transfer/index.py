@@ -175,7 +175,7 @@ def parse_footer(tail: bytes, object_size: int) -> Footer | None:
     return Footer(offset, length, size, value["sha256"], value["digest"], files, size_of_files)
 
 
-def parse_root(frame: bytes, footer: Footer) -> Root:
+def parse_root(frame: codec.Buffer, footer: Footer) -> Root:
     """Decode the root line.
 
     Args:
@@ -259,7 +259,7 @@ def _place_segments(columns: dict[str, Any], offset: int) -> list[SegmentPlace]:
     return segments
 
 
-def parse_segment(frame: bytes, place: SegmentPlace) -> Segment:
+def parse_segment(frame: codec.Buffer, place: SegmentPlace) -> Segment:
     """Decode one segment.
 
     Args:

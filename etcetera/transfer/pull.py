@@ -21,6 +21,7 @@ from anyio import (
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.transfer.archive import Archive, Index
+from etcetera.transfer.codec import Buffer
 from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.index import Segment
@@ -164,7 +165,7 @@ def _batches(jobs: list[FrameJob], range_size: int) -> Iterator[list[FrameJob]]:
 async def _unpack_ranges(
     receive: ObjectReceiveStream[_Range],
     archive: Archive,
-    unpack: Callable[[bytes, _Range], int],
+    unpack: Callable[[Buffer, _Range], int],
     pool: Executor,
     report: Report,
 ) -> None:
@@ -179,7 +180,7 @@ async def _unpack_ranges(
 async def _pull_stream(
     archive: Archive, extractor: Extractor, options: TransferOptions, report: Report
 ) -> Tally:
-    send, receive = create_memory_object_stream[bytes](0)
+    send, receive = create_memory_object_stream[Buffer](0)
     with ThreadPoolExecutor(1, "etcetera-unpack") as pool:
         async with task_group() as tasks, receive:
             tasks.start_soon(_fetch_in_order, archive, options, send, report)
@@ -194,8 +195,8 @@ async def _pull_stream(
 
 
 def _from_loop(
-    receive: ObjectReceiveStream[bytes], loop: asyncio.AbstractEventLoop
-) -> Iterator[bytes]:
+    receive: ObjectReceiveStream[Buffer], loop: asyncio.AbstractEventLoop
+) -> Iterator[Buffer]:
     """In a worker thread: what the loop's tasks send."""
     while True:
         try:
@@ -205,7 +206,7 @@ def _from_loop(
 
 
 async def _fetch_in_order(
-    archive: Archive, options: TransferOptions, send: ObjectSendStream[bytes], report: Report
+    archive: Archive, options: TransferOptions, send: ObjectSendStream[Buffer], report: Report
 ) -> None:
     """Fetch several ranges at once and send them in order."""
     slots = Semaphore(requests_at_once(options.part_size, options))
@@ -228,7 +229,7 @@ async def _fetch_one(
     turn: Event,
     following: Event,
     slots: Semaphore,
-    send: ObjectSendStream[bytes],
+    send: ObjectSendStream[Buffer],
     report: Report,
 ) -> None:
     data = await archive.read(*place)

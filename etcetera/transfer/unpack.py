@@ -105,7 +105,9 @@ def inflate_checked(data: codec.Buffer, place: FramePlace) -> bytes:
     return content
 
 
-def unpack_frames(data: bytes, offset: int, jobs: list[FrameJob], extractor: Extractor) -> int:
+def unpack_frames(
+    data: codec.Buffer, offset: int, jobs: list[FrameJob], extractor: Extractor
+) -> int:
     """Write what consecutive frames hold.
 
     Args:
@@ -257,7 +259,7 @@ def _sums(partitions: dict[str, Totals]) -> dict[str, tuple[int, int]]:
     return {name: (totals.files, totals.bytes) for name, totals in partitions.items()}
 
 
-def unpack_stream(chunks: Iterable[bytes], extractor: Extractor) -> Tally:
+def unpack_stream(chunks: Iterable[codec.Buffer], extractor: Extractor) -> Tally:
     """Unpack an archive without an index, front to back.
 
     Raises:

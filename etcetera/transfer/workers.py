@@ -16,7 +16,7 @@ from typing import Any
 import etcetera
 from etcetera import errors
 from etcetera.errors import StoreError
-from etcetera.transfer.codec import Frame
+from etcetera.transfer.codec import Buffer, Frame
 from etcetera.transfer.extract import Extractor
 from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.tar import Entry
@@ -41,7 +41,7 @@ class Workers:
             PackedMember(entry, *member) for entry, member in zip(entries, members, strict=True)
         ]
 
-    def unpack(self, data: bytes, offset: int, jobs: list[FrameJob], extractor: Extractor) -> int:
+    def unpack(self, data: Buffer, offset: int, jobs: list[FrameJob], extractor: Extractor) -> int:
         """Write files, see :func:`etcetera.transfer.unpack.unpack_frames`."""
         plain = [
             (tuple(job.place), [(tuple(one.entry), *one[1:]) for one in job.members])

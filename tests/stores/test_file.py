@@ -276,7 +276,8 @@ async def test_killed_upload_without_locks(
 
 async def test_taken_for_dead(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is removed before its maker could lock it is made anew."""
-    real, seen = fcntl.flock, []
+    real = fcntl.flock
+    seen: list[int] = []
 
     def flock(number: int, operation: int) -> None:
         (name,) = names(directory)
