@@ -38,7 +38,7 @@ class TooLarge(StoreError):
 class Archive:
     """One version of one archive; what its tail holds is not fetched twice."""
 
-    def __init__(self, remote: RemoteObject, tail: bytes | bytearray) -> None:
+    def __init__(self, remote: RemoteObject, tail: bytes) -> None:
         self._remote = remote
         self._tail = tail
         self._tail_start = remote.info.size - len(tail)

@@ -277,7 +277,7 @@ async def test_killed_upload_without_locks(
 async def test_taken_for_dead(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is removed before its maker could lock it is made anew."""
     real = fcntl.flock
-    seen: list[int] = []
+    seen: list[str] = []
 
     def flock(number: int, operation: int) -> None:
         (name,) = names(directory)
