@@ -145,11 +145,10 @@ class FileUpload:
         self.sizes[number] = len(data)
 
     def _write(self, number: int, data: Data) -> None:
-        offset, view = (number - 1) * self.part_size, memoryview(data)
-        with self._open[1].use() as descriptor:
-            while view:
-                written = os.pwrite(descriptor, view, offset)
-                offset, view = offset + written, view[written:]
+        offset, done = (number - 1) * self.part_size, 0
+        with self._open[1].use() as descriptor, memoryview(data) as view:
+            while done < len(view):
+                done += os.pwrite(descriptor, view[done:], offset + done)
 
     async def complete(self) -> ObjectInfo:
         """Sync and publish the file; see :class:`etcetera.stores.Upload`."""

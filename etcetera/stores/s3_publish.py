@@ -196,6 +196,7 @@ class Publication:
         return info
 
     async def _look(self) -> dict[str, Any] | None:
+        await self.connection.get_client()  # before that nobody knows the server's name
         return await look(self.connection, self.key, blind=self.blind)
 
     def _lost(self, refusal: Refused, *, conflict: bool) -> StoreError:

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +29,15 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import ObjectInfo, Store, common, open_store, s3_client, s3_errors
+from etcetera.stores import (
+    ObjectInfo,
+    Store,
+    common,
+    open_store,
+    s3_client,
+    s3_errors,
+    s3_publish,
+)
 from etcetera.stores.s3 import S3Store
 from tests.stores.fake_s3 import Answer, FakeS3, Request, error
 
@@ -266,6 +275,68 @@ async def test_refusals(
             cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
+RENEWING = """
+n=$(wc -l < {directory}/count); echo >> {directory}/count
+echo '{{"Version": 1, "AccessKeyId": "key-'$n'-", "SecretAccessKey": "secret-'$n'-",'
+echo '"SessionToken": "session-'$n'-", "Expiration": "{soon}"}}'
+"""
+
+
+async def test_renewed_credentials_are_masked(fake: FakeS3) -> None:
+    """A secret that came only with renewed credentials is masked as the first one was."""
+    directory = await anyio.Path.home() / ".aws"
+    await directory.mkdir()
+    await (directory / "count").touch()
+    # So soon that they are renewed for each request.
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    await (directory / "renew").write_text(RENEWING.format(directory=directory, soon=soon))
+    await (directory / "config").write_text(
+        f"[profile lab]\ncredential_process = sh {directory}/renew\n"
+    )
+    seen = []
+
+    def echo(request: Request, serve: Callable[[], Answer]) -> Answer:
+        number = request.headers["authorization"].partition("key-")[2].partition("-")[0]
+        seen.append(number)
+        answer = error(400, "Strange")
+        words = f"key-{number}- secret-{number}- session-{number}-"
+        answer.body = answer.body.replace(b"told", words.encode())
+        return answer
+
+    fake.tricks["list"] = [echo] * 3
+    settings = RepositorySettings(url="s3://bucket", endpoint_url=fake.endpoint, profile="lab")
+    async with open_store(settings) as store:
+        for _ in range(3):
+            with pytest.raises(StoreError, match=r"\*\*\* \*\*\* \*\*\*"):
+                await anext(aiter(store.list()))
+    assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Cannot connect to https://b.example/k?X-Amz-Credential=a%2Fb&sig=hush: timed out",
+        "url=URL('https://b.example/k?sig=hush')",
+        "400, message='x', url='/b/k?list-type=2&prefix=&sig=hush'",
+        "<https://b.example/k?a=1?sig=hush>",
+    ],
+)
+def test_queries_are_masked(text: str) -> None:
+    """Of a URL in anybody's text nothing is shown from the question mark on."""
+    shown = s3_errors.Place(url="s3://b", bucket="b").show(text)
+    assert "k?***" in shown
+    assert "hush" not in shown
+    assert "prefix" not in shown
+
+
+async def test_query_of_a_failed_request(fake: FakeS3, store: Store) -> None:
+    """What aiohttp says of a request that failed does not bring its query to light."""
+    fake.tricks["list"] = [Answer(301, {"Location": "s3://[?sig=hush"})] * 9
+    with pytest.raises(EtceteraError) as caught:
+        await anext(aiter(store.list()))
+    assert "hush" not in str(caught.value)
+
+
 async def test_forbidden_is_not_absent(fake: FakeS3, store: Store) -> None:
     """A HEAD that is refused is NotAllowed even if listing is allowed."""
     fake.tricks["head"] = [Answer(403)]
@@ -425,10 +496,35 @@ async def test_somebody_else_was_faster(
     assert fake.uploads == {}
 
 
+@pytest.mark.parametrize("conflicts", [1, 2, 3])
+async def test_conflicting_put(fake: FakeS3, store: Store, conflicts: int) -> None:
+    """A put that conflicts with another write of the key is sent again, twice."""
+    fake.tricks["put"] = [error(409, "ConditionalRequestConflict")] * conflicts
+    if conflicts < 3:
+        assert (await put(store)).size == 4
+    else:
+        with pytest.raises(StoreError, match="somebody else at the same moment; push again"):
+            await put(store)
+    assert fake.operations.count("put") == min(conflicts + 1, 3)
+
+
+async def test_lost_conflict(fake: FakeS3, store: Store) -> None:
+    """A put that conflicts with another one, which wins, finds the key taken."""
+
+    def conflict(request: Request, serve: Callable[[], Answer]) -> Answer:
+        fake.objects["a.tgz"] = b"other", {"x-amz-meta-etcetera-upload": "another"}
+        return error(409, "ConditionalRequestConflict")
+
+    fake.tricks["put"] = [conflict]
+    with pytest.raises(AlreadyExists):
+        await put(store)
+    assert fake.objects["a.tgz"][0] == b"other"
+
+
 async def test_conditional_conflict(fake: FakeS3, store: Store) -> None:
     """A conflict of two publications ends this one, without another Complete."""
     fake.tricks["complete"] = [error(409, "ConditionalRequestConflict")]
-    with pytest.raises(StoreError, match="push again"):
+    with pytest.raises(StoreError, match="somebody else at the same moment; push again"):
         await push(store)
     assert fake.operations.count("complete") == 1
     assert fake.uploads == {}
@@ -469,8 +565,62 @@ async def test_wrong_size_afterwards(fake: FakeS3, store: Store) -> None:
         return answer
 
     fake.tricks["complete"] = [cut]
-    with pytest.raises(StoreError, match="3 bytes instead of 4"):
+    with pytest.raises(StoreError, match="3 bytes instead of 4; push it again with --force"):
         await push(store)
+
+
+def only_listed_to_others(fake: FakeS3, *, readable: bool) -> None:
+    """Have the server say 403 of absent objects, and of all that must not be read."""
+
+    def refuse(request: Request, serve: Callable[[], Answer]) -> Answer:
+        answer = serve()
+        return answer if readable and answer.status == 200 else Answer(403)
+
+    fake.tricks["head"] = [refuse] * 50
+    fake.tricks["list"] = [error(403, "AccessDenied")] * 50
+
+
+@pytest.mark.parametrize("call", [push, put])
+async def test_without_the_right_to_list(
+    fake: FakeS3,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[Store], asyncio.Future[ObjectInfo]],
+) -> None:
+    """Where the condition is sure to be heeded, nobody has to list to create and only create."""
+    only_listed_to_others(fake, readable=True)
+    with pytest.raises(NotAllowed):
+        await call(store)
+    assert fake.objects == {}
+    monkeypatch.setattr(s3_publish, "CERTAIN_HOSTS", ("127.0.0.1",))
+    assert (await call(store)).size == 4
+    with pytest.raises(AlreadyExists):
+        await call(store)
+    fake.tricks["complete"] = fake.tricks["put"] = [error(501, "NotImplemented")]
+    del fake.objects["a.tgz"]
+    with pytest.raises(StoreError, match="NotImplemented"):
+        await call(store)
+    assert fake.objects == {}
+    assert fake.uploads == {}
+
+
+@pytest.mark.parametrize("call", [push, put])
+async def test_without_the_right_to_read(
+    fake: FakeS3,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[Store], asyncio.Future[ObjectInfo]],
+) -> None:
+    """Who may only write is told what happened, but never that it was checked."""
+    monkeypatch.setattr(s3_publish, "CERTAIN_HOSTS", ("127.0.0.1",))
+    only_listed_to_others(fake, readable=False)
+    with pytest.raises(NotAllowed, match=r"was published, but .* not checked; allow s3:GetObject"):
+        await call(store)
+    only_listed_to_others(fake, readable=False)
+    with pytest.raises(AlreadyExists):
+        await call(store)
+    assert fake.objects["a.tgz"][0] == b"data"
+    assert fake.uploads == {}
 
 
 async def test_never_published(fake: FakeS3, store: Store) -> None:
