@@ -107,6 +107,8 @@ class Store(Protocol):
     async def head(self, key: str) -> ObjectInfo | None:
         """Describe one object; ``None`` if there is none.
 
+        Also ``None`` if it must not be looked at, but publishing finds out whether it is there.
+
         Raises:
             RepositoryNotFound: The bucket or directory does not exist.
         """

@@ -22,7 +22,13 @@ from etcetera.stores import Data, ObjectInfo, PartLimits
 from etcetera.stores.common import check_key, check_range, uninterrupted
 from etcetera.stores.s3_client import STALL_SECONDS, Connection, delays
 from etcetera.stores.s3_errors import Place, Refused, translate
-from etcetera.stores.s3_publish import Publication, describe, look, plain_etag
+from etcetera.stores.s3_publish import (
+    Publication,
+    describe,
+    look,
+    look_before_publishing,
+    plain_etag,
+)
 from etcetera.stores.s3_upload import S3Upload, content_md5, object_arguments
 
 SLOWEST_BYTES_PER_SECOND = 4096
@@ -220,14 +226,15 @@ class S3Store:
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Describe one object; see :class:`etcetera.stores.Store`."""
-        answer = await look(self.connection, self._key(key))
+        answer = await look_before_publishing(self.connection, self._key(key))
         return None if answer is None else describe(key, answer)
 
     @asynccontextmanager
     async def open(self, key: str) -> AsyncIterator[S3Object | None]:
         """Pin one object; see :class:`etcetera.stores.Store`."""
-        info = await self.head(key)
-        yield None if info is None else S3Object(self.connection, self._key(key), info)
+        answer = await look(self.connection, self._key(key))
+        found = None if answer is None else describe(key, answer)
+        yield None if found is None else S3Object(self.connection, self._key(key), found)
 
     async def put(self, key: str, data: Data, *, overwrite: bool) -> ObjectInfo:
         """Store one object; see :class:`etcetera.stores.Store`."""

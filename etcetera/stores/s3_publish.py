@@ -40,14 +40,29 @@ _CONFLICT = frozenset[str | int]({"ConditionalRequestConflict"})
 _UNKNOWN_CONDITION = frozenset[str | int]({"NotImplemented", 501})
 
 
+async def look_before_publishing(connection: Connection, key: str) -> dict[str, Any] | None:
+    """Return the answer to a HEAD request; ``None`` if there is no such object, or may be none.
+
+    S3 says 403 of an absent object to whoever must not list the bucket. Whether the key is free is
+    then for the condition to say, on servers that are sure to heed it. Elsewhere going on might
+    replace what nobody asked to replace.
+
+    Raises:
+        NotAllowed: Nothing can be said about the object, and the server may ignore conditions.
+    """
+    await connection.get_client()  # before that nobody knows the server's name
+    host = urlsplit(connection.place.endpoint).hostname or ""
+    blind = connection.conditions and host.endswith(CERTAIN_HOSTS)
+    return await look(connection, key, blind=blind)
+
+
 async def look(connection: Connection, key: str, *, blind: bool = False) -> dict[str, Any] | None:
     """Return the answer to a HEAD request; ``None`` if there is no such object.
 
     Args:
         connection: Where to look.
         key: As the bucket calls it.
-        blind: Take what must be neither looked at nor listed for absent: S3 says 403 of an absent
-            object to whoever must not list the bucket.
+        blind: Take what must be neither looked at nor listed for absent.
 
     Raises:
         RepositoryNotFound: There is no such bucket.
@@ -103,16 +118,6 @@ class Publication:
     repeatable: bool = False
     """Whether the request can be sent again after a conflict with another write of the key."""
 
-    @property
-    def blind(self) -> bool:
-        """Whether to go on if nothing is known about the key.
-
-        Whether it is free is for the condition to say, on servers that are sure to heed it.
-        Elsewhere going on might replace what nobody asked to replace.
-        """
-        host = urlsplit(self.connection.place.endpoint).hostname or ""
-        return self.connection.conditions and not self.overwrite and host.endswith(CERTAIN_HOSTS)
-
     async def run(self, send: Callable[..., Awaitable[dict[str, Any]]]) -> ObjectInfo:
         """Send the request until it is clear what became of it.
 
@@ -141,7 +146,7 @@ class Publication:
                 conflict = problem.is_one_of(_CONFLICT)
                 if not (self.repeatable and conflict and conflicts <= CONFLICTS):
                     raise self._lost(problem, conflict=conflict) from problem
-            if answer.get("ETag") and found is None and self.blind:
+            if answer.get("ETag") and found is None and not await self._can_look():
                 raise NotAllowed(
                     f"{self.url} was published, but these credentials must not look at it, so it "
                     "is not checked; allow s3:GetObject"
@@ -167,9 +172,11 @@ class Publication:
                 expected = _EXPECTED | _UNKNOWN_CONDITION
                 return await send(expected=expected, attempts=1, IfNoneMatch="*"), None
             except Refused as refusal:
-                if self.blind or not refusal.is_one_of(_UNKNOWN_CONDITION):
+                if not refusal.is_one_of(_UNKNOWN_CONDITION):
                     raise
-                # The look before has to do.
+                # A look before has to do, and this time one that sees.
+                if await look(self.connection, self.key) is not None:
+                    raise self._taken() from refusal
                 answer = await send(expected=_EXPECTED, attempts=1)
                 self.connection.conditions = False
                 return answer, None
@@ -196,8 +203,14 @@ class Publication:
         return info
 
     async def _look(self) -> dict[str, Any] | None:
-        await self.connection.get_client()  # before that nobody knows the server's name
-        return await look(self.connection, self.key, blind=self.blind)
+        return await look_before_publishing(self.connection, self.key)
+
+    async def _can_look(self) -> bool:
+        try:
+            await look(self.connection, self.key)
+        except NotAllowed:
+            return False
+        return True
 
     def _lost(self, refusal: Refused, *, conflict: bool) -> StoreError:
         if conflict:

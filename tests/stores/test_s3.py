@@ -585,7 +585,7 @@ async def test_without_the_right_to_list(
     fake: FakeS3,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
-    call: Callable[[Store], asyncio.Future[ObjectInfo]],
+    call: Callable[..., asyncio.Future[ObjectInfo]],
 ) -> None:
     """Where the condition is sure to be heeded, nobody has to list to create and only create."""
     only_listed_to_others(fake, readable=True)
@@ -596,9 +596,14 @@ async def test_without_the_right_to_list(
     assert (await call(store)).size == 4
     with pytest.raises(AlreadyExists):
         await call(store)
+    assert (await call(store, overwrite=True)).size == 4
     fake.tricks["complete"] = fake.tricks["put"] = [error(501, "NotImplemented")]
     del fake.objects["a.tgz"]
-    with pytest.raises(StoreError, match="NotImplemented"):
+    assert await store.head("a.tgz") is None
+    with pytest.raises(NotAllowed):
+        async with store.open("a.tgz"):
+            pytest.fail("opened what must not be read")
+    with pytest.raises(NotAllowed):
         await call(store)
     assert fake.objects == {}
     assert fake.uploads == {}
