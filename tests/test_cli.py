@@ -19,7 +19,7 @@ import pytest
 
 import etcetera
 from etcetera import blocking
-from etcetera.cli import main
+from etcetera.cli import interruption, main
 from etcetera.errors import NoSpace, StoreError
 from etcetera.results import PushResult
 from tests.signals import inherited
@@ -88,7 +88,7 @@ class TestCommands:
         assert main(["ls"]) == 0
         assert capsys.readouterr().out == "Other\nSuperMNIST\nflowers\n"
         assert main(["purge", "Other"]) == 0
-        assert capsys.readouterr().out == "Purged Other\n"
+        assert capsys.readouterr().out == f"Removed the link; {directory} is untouched\n"
         assert main(["ls"]) == 0
         assert capsys.readouterr().out == "SuperMNIST\nflowers\n"
         assert (directory / "meta.json").exists()
@@ -154,7 +154,30 @@ class TestCommands:
         assert digest in pulled
         assert main(["info", "flowers", *other]) == 0
         assert digest in capsys.readouterr().out
+        (other_train,) = (tmp_path / "other" / "flowers" / "data" / "train").iterdir()
+        other_train.write_text("")
+        assert main(["info", "flowers", *other]) == 0
+        changed = capsys.readouterr().out
+        assert "digest      unknown: it has changed since it was pulled\n" in changed
+        assert "size        3.9 KiB (4,041 bytes)\n" in changed
+        assert main(["push", "flowers", "-f", *other]) == 0
+        assert main(["ls", "-l", *other]) == 0
+        assert "\tpulled\t" in capsys.readouterr().out
         assert main(["purge", "flowers", *other]) == 0
+        assert "Purged flowers\n" in capsys.readouterr().out
+
+    def test_info_of_what_was_never_pushed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Why there is no digest yet, and small sizes once."""
+        assert main(["create", "empty"]) == 0
+        assert main(["info", "empty"]) == 0
+        shown = capsys.readouterr().out
+        assert "digest    known once it is pushed\n" in shown
+        assert "size      0 B\n" in shown
+
+    def test_purge_is_local(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Nobody deletes an archive by mistake, or wonders why nothing happened."""
+        assert main(["purge", "lab:flowers"]) == 2
+        assert capsys.readouterr().err.endswith(": etc purge flowers\n")
 
     def test_pull_says_where_unpublished_data_went(
         self, directory: Path, repository: Path, capsys: pytest.CaptureFixture[str]
@@ -165,7 +188,9 @@ class TestCommands:
         assert main(["create", "flowers", "-f"]) == 0
         capsys.readouterr()
         assert main(["pull", "flowers", "-f"]) == 0
-        (kept,) = re.findall(r"in no repository, and kept: (.+)", capsys.readouterr().out)
+        printed = capsys.readouterr().out
+        assert printed.startswith("Replaced flowers: ")
+        (kept,) = re.findall(r"in no repository, and kept: (.+)", printed)
         assert (Path(kept) / "data" / "train").is_dir()
 
     def test_long_listing_for_tools(
@@ -217,6 +242,8 @@ class TestCommands:
         text = capsys.readouterr().out
         assert re.search(rf"^url +s3://bucket +{settings}$", text, re.MULTILINE)
         assert re.search(r"^region +- +default$", text, re.MULTILINE)
+        assert re.search(r"^part_size +8 MiB +default$", text, re.MULTILINE)
+        assert re.search(r"^threads +\d+ \(processors\) +default$", text, re.MULTILINE)
         assert "very-secret" not in text
         assert main(["--config", str(settings), "config", "--json"]) == 0
         listed = json.loads(capsys.readouterr().out)
@@ -234,7 +261,7 @@ class TestCommands:
         """Who publishes for everybody is told before and after."""
 
         def push(*_arguments: object, **_options: object) -> PushResult:
-            assert ("everybody will be able to read x" in capsys.readouterr().err) == (not quiet)
+            assert ("Everybody will be able to read x" in capsys.readouterr().err) == (not quiet)
             return PushResult(
                 name="x",
                 url="s3://bucket/x.tgz",
@@ -290,6 +317,9 @@ class TestCommands:
         """The version is the package's."""
         assert main(["--version"]) == 0
         assert capsys.readouterr().out == f"etcetera {etcetera.__version__}\n"
+        for line in (["--json", "--version"], ["--version", "--json"]):
+            assert main(line) == 0
+            assert json.loads(capsys.readouterr().out) == {"version": etcetera.__version__}
 
     def test_nothing_asked_for(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Without a command there is help, and a failure."""
@@ -386,8 +416,9 @@ class TestFailures:
         assert main(["ls", "-r"]) == 2
         assert 'url = "s3://' in capsys.readouterr().err
 
-    def test_not_found(self, repository: Path) -> None:
-        """3: no such dataset, here or there, or no repository."""
+    def test_not_found(self, repository: Path, tmp_path: Path) -> None:
+        """3: no such dataset, here or there, no directory or no repository."""
+        assert main(["register", str(tmp_path / "nothere"), "as", "x"]) == 3
         assert main(["push", "nothing"]) == 3
         assert main(["pull", "nothing"]) == 3
         assert main(["info", "nothing"]) == 3
@@ -451,9 +482,49 @@ class TestFailures:
             "etc: the store said \\x1b[31mno\netc: note: an upload\\nis left\n"
         )
         assert main(["purge", "x", "-v"]) == 1
-        assert "Traceback (most recent call last)" in capsys.readouterr().err
+        logged, message, note, trace, *_ = capsys.readouterr().err.splitlines()
+        assert logged.startswith("etc: info: Settings: ")
+        assert message.startswith("etc: the store said")
+        assert note.startswith("etc: note: ")
+        assert trace == "Traceback (most recent call last):"
         assert main(["purge", "x", "--json"]) == 1
         assert json.loads(capsys.readouterr().err)["notes"] == ["an upload\nis left"]
+
+    def test_tracebacks_of_expected_errors_are_short(
+        self, repository: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Only our own code is in them; for programs they are in the one line."""
+        assert main(["pull", "nothing", "-v"]) == 3
+        errors = capsys.readouterr().err
+        files = re.findall(r'^  File "(.+?)"', errors, re.MULTILINE)
+        package = str(Path(etcetera.__file__).parent)
+        assert files
+        assert all(name.startswith(package) for name in files)
+        assert main(["pull", "nothing", "-v", "--json"]) == 3
+        report = json.loads(capsys.readouterr().err.splitlines()[-1])
+        assert report["traceback"][0] == "Traceback (most recent call last):"
+
+    def test_details(
+        self, directory: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """-v tells which settings, which repository, which parts, and how long it took."""
+        assert main(["register", str(directory)]) == 0
+        capsys.readouterr()
+        assert main(["push", "flowers", "-v"]) == 0
+        told = capsys.readouterr().err
+        assert "etc: info: Settings: the defaults, there is no configuration file\n" in told
+        assert f"etc: info: Repository default: {repository.as_uri()}\n" in told
+        assert "etc: info: flowers: parts of 8 MiB, at most " in told
+        assert re.search(r"etc: info: All that took \d+\.\d\d s\n$", told)
+
+    @pytest.mark.parametrize("arguments", [["config"], ["config", "--json"], ["--help"]])
+    def test_results_cannot_be_written(self, arguments: list[str]) -> None:
+        """8: a full disk is named as one, once."""
+        with Path("/dev/full").open("w") as full:
+            status, _, errors = finished(*arguments, stdout=full)
+        assert status == 8
+        (line,) = errors.splitlines()
+        assert "Error writing the results: No space left on device" in line
 
     def test_unexpected_errors(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -466,7 +537,7 @@ class TestFailures:
         monkeypatch.setattr(blocking, "purge", fail)
         assert main(["purge", "x"]) == 1
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("etc: unexpected ZeroDivisionError: oops (run it again with -v")
+        assert line.startswith("etc: Unexpected ZeroDivisionError: oops (run it again with -v")
         assert main(["-v", "purge", "x"]) == 1
         assert "Traceback" in capsys.readouterr().err
 
@@ -542,6 +613,18 @@ class TestTerminal:
             assert all("published" in frame for frame in frames if "100 %" in frame)
             coloured = re.search(r"\x1b\[[0-9;]*3[0-9]", errors) is not None
             assert coloured == ("NO_COLOR" not in environment)
+
+    def test_a_dead_bar_goes(self, repository: Path) -> None:
+        """An error takes the place of the bar, and the cursor is there again."""
+        terminal, stderr = pty.openpty()
+        environment = {"TERM": "xterm", "COLUMNS": "80"}
+        with process("pull", "nope", stderr=stderr, environment=environment) as running:
+            os.close(stderr)
+            errors = _read_all(terminal)
+        assert running.returncode == 3
+        assert "\x1b[?25l" in errors
+        assert re.search(r"\x1b\[\?25h\r\x1b\[1A\x1b\[2Ketc: There is no dataset nope", errors)
+        assert " B" not in errors
 
     def test_warnings_stand_beside_the_progress(self) -> None:
         """What is said while a bar is drawn gets a line of its own."""
@@ -630,8 +713,8 @@ class TestInterruption:
             assert json.loads(errors)["exit_code"] == 130
         else:
             assert errors.splitlines() == [
-                "etc: cleaning up; interrupt once more to stop at once",
-                "etc: interrupted",
+                "etc: Cleaning up; interrupt once more to stop at once",
+                "etc: Interrupted",
             ]
 
     def test_ignored_signals_stay_ignored(self, settings: Path) -> None:
@@ -664,6 +747,73 @@ class TestInterruption:
                 assert time.monotonic() - began < 5
             assert running.returncode == 130
         assert "may be left open" in errors
+
+    def test_on_a_terminal(self, settings: Path) -> None:
+        """The bar goes before anything is said, nothing is drawn again, the cursor comes back."""
+        terminal, stderr = pty.openpty()
+        environment = {"TERM": "xterm", "COLUMNS": "80"}
+        command = ["push", "flowers", "--config", str(settings)]
+        with slow_server() as server:
+            _configure(settings, server.endpoint)
+            with process(*command, stderr=stderr, environment=environment) as running:
+                os.close(stderr)
+                assert server.doings.sending.wait(30)
+                running.send_signal(signal.SIGINT)
+                assert server.doings.aborting.wait(30)
+                running.send_signal(signal.SIGINT)
+                errors = _read_all(terminal)
+        drawn, said = errors.split("etc: Cleaning up; interrupt once more to stop at once\r\n")
+        assert "pushing flowers" in drawn
+        assert drawn.endswith("\x1b[?25h\r\x1b[1A\x1b[2K\x1b[?25h")
+        end = "etc: Stopped at once; an upload may be left open in the repository\r\n"
+        assert said == f"\x1b[?25h\r\n{end}"
+
+    def test_what_is_left_of_a_pull(
+        self, repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Who stops a pull at once is told where the rest is and what becomes of it."""
+        said = []
+
+        def fail(*_arguments: object, **_options: object) -> None:
+            said.append(interruption.current.second)
+            raise StoreError("broken")
+
+        monkeypatch.setattr(blocking, "pull", fail)
+        home = tmp_path / "home"
+        assert main(["pull", "x", "--home", str(home)]) == 1
+        assert said == [
+            "etc: Stopped at once; what was fetched is left below "
+            f"{home}, and the next pull removes it"
+        ]
+        assert main(["pull", "x", "--home", str(home), "--json"]) == 1
+        assert json.loads(said[1])["exit_code"] == 130
+        assert interruption.current.second == "etc: Stopped at once"
+
+    @pytest.mark.parametrize("extra", [[], ["--json"]])
+    def test_at_once(self, extra: list[str]) -> None:
+        """Even while Python is still importing there is no traceback."""
+        script = (
+            "import os, signal, sys\n"
+            "class Finder:\n"
+            "    def find_spec(self, name, *_):\n"
+            "        if name == 'typer':\n"
+            "            os.kill(os.getpid(), signal.SIGINT)\n"
+            "sys.meta_path.insert(0, Finder())\n"
+            "from etcetera.cli import main\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", script, "ls", *extra],
+            env=os.environ | {"PYTHONPATH": str(Path(etcetera.__file__).parent.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ended.returncode, ended.stdout) == (130, "")
+        if extra:
+            assert json.loads(ended.stderr)["error"] == "Interrupted"
+        else:
+            assert ended.stderr == "etc: Interrupted\n"
 
 
 def _configure(settings: Path, endpoint: str) -> None:

@@ -5,11 +5,14 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
+from rich.cells import cell_len
 
+from etcetera.cli.bar import Bar
 from etcetera.cli.output import (
     can_animate,
     clean,
     columns,
+    exact_size,
     human_count,
     human_size,
     show,
@@ -68,6 +71,20 @@ def test_human_size(size: int, shown: str) -> None:
     assert human_size(size) == shown
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (8 << 20, "8 MiB"),
+        (1536 << 20, "1536 MiB"),
+        (5 << 30, "5 GiB"),
+        (5_000_000, "5,000,000 bytes"),
+    ],
+)
+def test_exact_size(size: int, shown: str) -> None:
+    """What was written into a file is shown as such, and never rounded."""
+    assert exact_size(size) == shown
+
+
 def test_human_count() -> None:
     """One is singular."""
     assert human_count(1, "file") == "1 file"
@@ -116,7 +133,7 @@ def _event(phase: Phase, done: int, total: int | None, operation: str = "push") 
     [
         (_event("scan", 0, None), "scanning", (7, None)),
         (_event("transfer", 50, 100), "pushing", (50, 100)),
-        (_event("transfer", 100, 100), "publishing", (99, 100)),
+        (_event("transfer", 100, 100), "pushing", (99, 100)),
         (_event("publish", 100, 100), "publishing", (99, 100)),
         (_event("done", 100, 100), "published", (100, 100)),
         (_event("transfer", 100, 100, "pull"), "pulling", (99, 100)),
@@ -131,3 +148,22 @@ def test_progress_is_whole_only_when_done(
     """All bytes being there is not the end: only being published or installed is."""
     assert describe(event) == words
     assert measure(event) == measured
+
+
+@pytest.mark.parametrize("name", ["x", "a-very-long-name-of-a-dataset", "日本語日本語日本語"])
+@pytest.mark.parametrize(
+    "event",
+    [_event("scan", 0, None), _event("transfer", 5 << 20, 9 << 20), _event("done", 9, 9)],
+)
+def test_a_bar_fits(event: Progress, name: str) -> None:
+    """A line never becomes two, and what matters most goes last."""
+    bar = Bar(name)
+    for moment in (_event("transfer", 1 << 20, 9 << 20), event):
+        bar.draw(moment)
+    for width in range(20, 150):
+        words, length, figures = bar.fit(width)
+        assert cell_len(words) + length + 1 + cell_len(figures) + (length > 0) <= width
+        assert words.startswith(describe(event)[:3])
+        assert ("%" in figures) == (event.phase != "scan")
+        assert "B" not in figures or event.phase == "transfer"
+    assert bar.fit(150)[1] == 40

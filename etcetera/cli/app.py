@@ -1,16 +1,22 @@
 """The commands."""
 
+import logging
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from etcetera.cli import render
 from etcetera.cli.completion import described_names, local_names, remote_names
+from etcetera.cli.interruption import cleaning_up
 from etcetera.cli.options import Options, shared
-from etcetera.cli.output import tell
+from etcetera.cli.output import exact_size, human_size, tell
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from etcetera.config import Config
+
+_logger = logging.getLogger("etcetera")
 
 # The plain help is there in half the time of the one with frames.
 app = typer.Typer(
@@ -48,6 +54,14 @@ Repository = Annotated[
         help="Another one than the default, as [repositories.REPOSITORY] describes it.",
     ),
 ]
+RemoteRepository = Annotated[
+    str | None,
+    typer.Option(
+        "--repository",
+        metavar="REPOSITORY",
+        help="Look into this one, as [repositories.REPOSITORY] describes it; -r is implied.",
+    ),
+]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace what has the name already.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
@@ -58,7 +72,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 Examples:
   etc ls               local datasets
   etc ls -r --long     those in the repository, with size and date
-  etc ls --repository lab
+  etc ls --repository lab    those in the repository lab
 """
 )
 def ls(
@@ -67,7 +81,7 @@ def ls(
     long: Annotated[
         bool, typer.Option("-l", "--long", help="Size, date, kind and place as well.")
     ] = False,
-    repository: Repository = None,
+    repository: RemoteRepository = None,
 ) -> None:
     """List local or remote datasets."""
     options = Options.of(context)
@@ -80,6 +94,8 @@ def ls(
         return
     from etcetera import blocking
 
+    if remote or repository:
+        _log_repository(config, repository)
     if long:
         render.listing(options, blocking.listing(remote, config, repository=repository))
     else:
@@ -106,12 +122,13 @@ def register(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Make a directory a local dataset, by a link: nothing is copied."""
+    """Make a directory a dataset, by a link: nothing is copied."""
     options = Options.of(context)
     config = options.load()
     from etcetera import blocking
 
-    dataset = blocking.register(directory, _name_after_as(name or []), force, config)
+    with cleaning_up(_later(config), json=options.json):
+        dataset = blocking.register(directory, _name_after_as(name or []), force, config)
     render.local(options, "Registered", dataset)
 
 
@@ -120,11 +137,11 @@ def _name_after_as(words: list[str]) -> str | None:
         case []:
             return None
         case ["as"]:
-            message = "after 'as' comes the name of the dataset"
+            message = "After 'as' comes the name of the dataset"
         case [name] | ["as", name]:
             return name
         case _:
-            message = "a directory and one name are enough: etc register DIR as NAME"
+            message = "A directory and one name are enough: etc register DIR as NAME"
     from etcetera.errors import UsageError
 
     raise UsageError(message)
@@ -157,7 +174,8 @@ def create(
     config = options.load()
     from etcetera import blocking
 
-    dataset = blocking.create(name, partition or ("train", "test"), force, config)
+    with cleaning_up(_later(config), json=options.json):
+        dataset = blocking.create(name, partition or ("train", "test"), force, config)
     render.local(options, "Created", dataset)
 
 
@@ -186,19 +204,28 @@ def push(
     from etcetera.cli.progress import shown
 
     _announce_public(options, config, name, repository)
-    with shown(options, name) as progress:
+    left = "an upload may be left open in the repository"
+    with cleaning_up(left, json=options.json), shown(options, name) as progress:
         result = blocking.push(
             name, force, config, repository=repository, dry_run=dry_run, progress=progress
         )
+    _logger.info(
+        "%s: parts of %s, at most %s of them in memory",
+        name,
+        exact_size(result.part_size),
+        human_size(result.memory),
+    )
     render.pushed(options, result)
 
 
 def _announce_public(options: Options, config: "Config", name: str, repository: str | None) -> None:
     from etcetera.repository import split_name
 
-    settings = config.repository(split_name(name, repository)[0])
+    repository = split_name(name, repository)[0]
+    _log_repository(config, repository)
+    settings = config.repository(repository)
     if settings.public and not (options.quiet or options.json):
-        tell(f"etc: everybody will be able to read {name} (public = true)")
+        tell(f"etc: Everybody will be able to read {name} (public = true)")
 
 
 @app.command(
@@ -224,8 +251,11 @@ def pull(
     config = options.load()
     from etcetera import blocking
     from etcetera.cli.progress import shown
+    from etcetera.repository import split_name
 
-    with shown(options, name) as progress:
+    _log_repository(config, split_name(name, repository)[0])
+    left = f"what was fetched is left below {config.home}, and the next pull removes it"
+    with cleaning_up(left, json=options.json), shown(options, name) as progress:
         result = blocking.pull(
             name, force, config, repository=repository, dry_run=dry_run, progress=progress
         )
@@ -254,8 +284,33 @@ def purge(
     config = options.load()
     from etcetera import blocking
 
-    blocking.purge(name, config, force=force)
-    render.purged(options, name)
+    _refuse_remote(name)
+    linked = _registered(config, name)
+    with cleaning_up(_later(config), json=options.json):
+        blocking.purge(name, config, force=force)
+    render.purged(options, name, linked)
+
+
+def _refuse_remote(name: str) -> None:
+    repository, colon, local = name.rpartition(":")
+    if colon and local:
+        from etcetera.errors import InvalidName
+
+        raise InvalidName(
+            f"Purge is local, and leaves the repository {repository} alone: etc purge {local}"
+        )
+
+
+def _registered(config: "Config", name: str) -> "Path | None":
+    """Return what a registered dataset links to, ``None`` for all others."""
+    from etcetera.errors import DatasetNotFound
+    from etcetera.home import Home
+
+    try:
+        entry = Home(config.home).entry(name)
+    except DatasetNotFound:  # purging it will say so
+        return None
+    return entry.path if entry.kind == "registered" else None
 
 
 @app.command(
@@ -272,13 +327,16 @@ def info(
         str, typer.Argument(metavar="NAME", help="Of a dataset.", autocompletion=described_names)
     ],
     remote: Remote = False,
-    repository: Repository = None,
+    repository: RemoteRepository = None,
 ) -> None:
     """Show partitions, files, sizes, meta and digest."""
     options = Options.of(context)
     config = options.load()
     from etcetera import blocking
+    from etcetera.repository import split_name
 
+    if remote or repository or ":" in name:
+        _log_repository(config, split_name(name, repository)[0])
     render.info(options, blocking.info(name, remote, config, repository=repository))
 
 
@@ -291,7 +349,7 @@ Examples:
 """
 )
 def config(context: typer.Context) -> None:
-    """Show the settings in force and their origin, secrets masked."""
+    """Show the settings in force and where each came from."""
     options = Options.of(context)
     render.settings(options, options.load().settings())
 
@@ -306,3 +364,23 @@ def demo(context: typer.Context) -> None:
     from etcetera.cli.demo import run
 
     run(options)
+
+
+def _log_repository(config: "Config", repository: str | None) -> None:
+    """Tell where the archives are; the configuration and its errors are looked at in any case."""
+    from etcetera.config import redact_url
+
+    settings = config.repository(repository)
+    endpoint = settings.endpoint_url and redact_url(settings.endpoint_url)
+    _logger.info(
+        "Repository %s: %s%s",
+        settings.name,
+        redact_url(settings.url),
+        f", at {endpoint}" if endpoint else "",
+    )
+
+
+def _later(config: "Config") -> str:
+    return (
+        f"what is left of it below {config.home} is removed by the next command that writes there"
+    )

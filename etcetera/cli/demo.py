@@ -4,10 +4,11 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,12 +18,15 @@ from urllib.request import ProxyHandler, Request, build_opener
 import typer
 
 import etcetera
+from etcetera.cli import interruption
 from etcetera.cli.options import Options
 from etcetera.cli.output import human_count, human_size, show
 from etcetera.cli.pictures import make_dataset
 from etcetera.errors import ConfigError, UsageError
 
 _BUCKET = "team"
+_PATIENCE = 10.0
+"""Seconds for a command to clean up."""
 _SNIPPET = """\
 import etcetera as etc
 flowers = etc.dataset("flowers", auto_install=True)
@@ -100,12 +104,12 @@ class _Demo:
         self._etc("--home", "alice", "register", "./flowers")
         self._etc("--home", "alice", "ls", "--long")
         _say(f"She publishes them; the repository is an S3 server at {self._endpoint}.")
-        self._etc("--home", "alice", "push", "flowers")
+        self._etc("--home", "alice", "push", "flowers", size=size)
         self._etc("ls", "-r")
         _say("Its index alone, a few kilobytes, tells what an archive holds.")
         self._etc("info", "flowers", "-r")
         _say("Bob installs them.")
-        self._etc("--home", "bob", "pull", "flowers")
+        self._etc("--home", "bob", "pull", "flowers", size=size)
         self._etc("--home", "bob", "info", "flowers")
         self._compare("flowers", "bob/flowers")
         _say("Carol's program asks for them, and they are installed on the way.")
@@ -129,8 +133,9 @@ class _Demo:
         path.touch(mode=0o600)
         path.write_text("\n".join(lines) + "\n")
 
-    def _etc(self, *arguments: str) -> None:
-        self._run(f"etc {shlex.join(arguments)}", [sys.executable, "-m", "etcetera", *arguments])
+    def _etc(self, *arguments: str, size: int = 0) -> None:
+        command = [sys.executable, "-m", "etcetera", *arguments]
+        self._run(f"etc {shlex.join(arguments)}", command, size=size)
 
     def _python(self) -> None:
         self._environment["ETC_HOME"] = "carol"
@@ -167,7 +172,7 @@ class _Demo:
             raise typer.Exit(1)
         show(f"{one} and {other} are identical: {human_count(len(first), 'file')}, byte for byte")
 
-    def _run(self, shown: str, command: Sequence[str], prompt: str = "$ ") -> None:
+    def _run(self, shown: str, command: Sequence[str], prompt: str = "$ ", size: int = 0) -> None:
         for number, line in enumerate(shown.splitlines()):
             show((prompt if number == 0 else "") + line)
         began = perf_counter()
@@ -178,12 +183,24 @@ class _Demo:
             try:
                 status = process.wait()
             except BaseException:
-                process.terminate()
-                process.wait()
+                _let_end(process)
                 raise
-        show(f"  ({perf_counter() - began:.2f} s)")
+        seconds = perf_counter() - began
+        # Of the whole command, start and all.
+        show(f"  ({seconds:.2f} s{f', {human_size(size / seconds)}/s' if size else ''})")
         if status:
             raise typer.Exit(status)
+
+
+def _let_end(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a command that was interrupted has cleaned up."""
+    if interruption.current.signal == signal.SIGINT:
+        # The terminal has told it, too; being told twice, it would not clean up.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE)
+            return
+    process.terminate()
+    process.wait()
 
 
 def _environment(config: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
-from etcetera.cli.output import show
+from etcetera.cli.output import show, show_json
 
 if TYPE_CHECKING:
     from etcetera.config import Config
@@ -54,26 +54,30 @@ def _version(context: typer.Context, value: bool) -> None:
     if value and not context.resilient_parsing:
         from etcetera import __version__
 
-        show(f"etcetera {__version__}")
+        if Options.of(context).json:
+            show_json({"version": __version__})
+        else:
+            show(f"etcetera {__version__}")
         raise typer.Exit
 
 
 def _help(context: typer.Context, value: bool) -> None:
     if value and not context.resilient_parsing:
-        typer.echo(context.get_help())
+        for line in context.get_help().splitlines():
+            show(line)
         raise typer.Exit
 
 
-def _option(*names: str, metavar: str | None = None, help: str) -> Any:  # noqa: A002 - Typer's word
-    return typer.Option(*names, metavar=metavar, help=help, callback=_remember, expose_value=False)
+def _option(*names: str, metavar: str | None = None, help: str, **more: Any) -> Any:  # noqa: A002 - Typer's word
+    return typer.Option(
+        *names, metavar=metavar, help=help, callback=_remember, expose_value=False, **more
+    )
 
 
 def shared(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", help="Show the version and exit.", callback=_version, is_eager=True
-        ),
+        typer.Option("--version", help="Show the version and exit.", callback=_version),
     ] = False,
     verbose: Annotated[
         bool, _option("--verbose", "-v", help="Show what is going on, and tracebacks of errors.")
@@ -83,7 +87,12 @@ def shared(
         _option("--quiet", "-q", help="No progress and no summaries, only results and errors."),
     ] = False,
     json: Annotated[
-        bool, _option("--json", help="Results as JSON; errors too, on the standard error.")
+        bool,
+        _option(
+            "--json",
+            help="Results as JSON; errors too, on the standard error.",
+            is_eager=True,  # the version is a result, too
+        ),
     ] = False,
     config: Annotated[
         str | None,

@@ -5,6 +5,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -32,26 +33,48 @@ def _escape(match: re.Match[str]) -> str:
 
 def show(line: str = "") -> None:
     """Print one line of a result."""
-    typer.echo(clean(line))
+    _print(clean(line))
 
 
 def show_cells(*cells: str) -> None:
     """Print one line of a result, for other tools: no cell holds the tab that parts them."""
-    typer.echo("\t".join(map(clean, cells)))
+    _print("\t".join(map(clean, cells)))
+
+
+def _print(text: str) -> None:
+    try:
+        typer.echo(text)
+    except BrokenPipeError:  # whoever reads has seen enough
+        raise
+    except OSError as error:
+        _give_up_output()
+        from etcetera.errors import os_errors
+
+        with os_errors("writing the results"):
+            raise error from None
+
+
+def _give_up_output() -> None:
+    """Lose what could not be written: Python would try again when it ends, and complain."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def tell(line: str) -> None:
     """Print one line that is no result, to the standard error."""
     # Typer's echo would go round a progress bar that is being drawn, and write into it.
-    if sys.stderr is not None:
-        sys.stderr.write(f"{clean(line)}\n")
-        sys.stderr.flush()
+    with suppress(OSError):  # there is nowhere else to say it
+        if sys.stderr is not None:
+            sys.stderr.write(f"{clean(line)}\n")
+            sys.stderr.flush()
 
 
 def show_json(value: Any) -> None:
     """Print a result as JSON, for another program."""
     # Escapes whatever is not ASCII, so nothing has to be cleaned, and nothing is lost.
-    typer.echo(to_json(value, indent=2))
+    _print(to_json(value, indent=2))
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -86,6 +109,14 @@ def human_size(size: float) -> str:
         if size < 1023.95 or unit == _UNITS[-1]:
             break
     return f"{size:.1f} {unit}"
+
+
+def exact_size(size: int) -> str:
+    """Return a size as people would write it into a file: ``8 MiB``, or else all of its bytes."""
+    for power, unit in reversed(list(enumerate(_UNITS, 1))):
+        if size and size % 1024**power == 0:
+            return f"{size // 1024**power} {unit}"
+    return f"{size:,} bytes"
 
 
 def human_count(number: int, thing: str) -> str:

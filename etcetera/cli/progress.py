@@ -18,11 +18,6 @@ def describe(event: "Progress") -> str:
     """Say what a transfer is doing."""
     if event.phase == "done":
         return "published" if event.operation == "push" else "installed"
-    everything = event.total is not None and event.done >= event.total
-    if event.operation == "push" and (
-        event.phase == "publish" or (event.phase == "transfer" and everything)
-    ):
-        return "publishing"
     return {"scan": "scanning", "install": "installing", "publish": "publishing"}.get(
         event.phase, "pushing" if event.operation == "push" else "pulling"
     )

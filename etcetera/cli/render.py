@@ -1,10 +1,12 @@
 """Results, as text for people or as JSON for programs."""
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from etcetera.cli.output import (
     columns,
+    exact_size,
     human_count,
     human_size,
     human_time,
@@ -16,6 +18,8 @@ from etcetera.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from etcetera.cli.options import Options
     from etcetera.config import Setting
     from etcetera.dataset import Dataset
@@ -68,12 +72,12 @@ def local(options: "Options", verb: str, dataset: "Dataset") -> None:
         show(f"{verb} {dataset.name}: {dataset.location}")
 
 
-def purged(options: "Options", name: str) -> None:
-    """Show that a dataset is gone."""
+def purged(options: "Options", name: str, linked: "Path | None" = None) -> None:
+    """Show that a dataset is gone, or no more than the link to *linked*."""
     if options.json:
         show_json({"name": name, "purged": True})
     elif not options.quiet:
-        show(f"Purged {name}")
+        show(f"Removed the link; {linked} is untouched" if linked else f"Purged {name}")
 
 
 def pushed(options: "Options", result: "PushResult") -> None:
@@ -115,7 +119,7 @@ def pulled(options: "Options", result: "PullResult") -> None:
         show(f"Would pull {result.name} from {result.url} to {result.path}{replacing}")
         show(f"  {content}, from {archive}")
         return
-    show(f"Pulled {result.name}: {result.path}")
+    show(f"{'Replaced' if result.replaces else 'Pulled'} {result.name}: {result.path}")
     show(f"  {content}, from an archive of {_pace(result.archive_bytes, result)}")
     show(f"  {result.url}")
     show(f"  digest {result.digest}")
@@ -124,8 +128,10 @@ def pulled(options: "Options", result: "PullResult") -> None:
 
 
 def _pace(size: int, result: "PushResult | PullResult") -> str:
-    rate = (result.bytes or 0) / max(result.seconds, 1e-6)
-    return f"{human_size(size)}, in {result.seconds:.1f} s ({human_size(rate)}/s)"
+    pace = f"{human_size(size)}, in {result.seconds:.1f} s"
+    if result.seconds < 1:  # it took a while to begin, that is all that this would tell
+        return pace
+    return f"{pace} ({human_size((result.bytes or 0) / result.seconds)}/s)"
 
 
 def info(options: "Options", result: "DatasetInfo") -> None:
@@ -133,8 +139,6 @@ def info(options: "Options", result: "DatasetInfo") -> None:
     if options.json:
         show_json(asdict(result))
         return
-    size = None if result.bytes is None else f"{human_size(result.bytes)} ({result.bytes:,} bytes)"
-    archive = result.archive_bytes
     rows = [
         ("name", result.name),
         ("kind", result.kind),
@@ -142,9 +146,9 @@ def info(options: "Options", result: "DatasetInfo") -> None:
         ("repository", result.repository),
         ("modified", human_time(result.modified)),
         ("files", "only unpacking would tell" if result.files is None else f"{result.files:,}"),
-        ("size", size),
-        ("archive", None if archive is None else f"{human_size(archive)} ({archive:,} bytes)"),
-        ("digest", result.digest),
+        ("size", _size(result.bytes)),
+        ("archive", _size(result.archive_bytes)),
+        ("digest", result.digest or _why_no_digest(result)),
     ]
     for line in columns([(key, value) for key, value in rows if value is not None]):
         show(line)
@@ -155,6 +159,22 @@ def info(options: "Options", result: "DatasetInfo") -> None:
         show("meta")
         for key, value in result.meta.items():
             show(f"  {key}: {value if isinstance(value, str) else to_json(value)}")
+
+
+def _size(size: int | None) -> str | None:
+    if size is None or size < 1024:
+        return None if size is None else human_size(size)
+    return f"{human_size(size)} ({size:,} bytes)"
+
+
+def _why_no_digest(result: "DatasetInfo") -> str:
+    if result.kind == "remote":
+        return "only unpacking would tell"
+    if result.repository is None:
+        return "known once it is pushed"
+    if result.kind == "pulled":
+        return "unknown: it has changed since it was pulled"
+    return "unknown: it has changed since it was pushed"
 
 
 def _show_partitions(partitions: dict[str, "PartitionInfo"]) -> None:
@@ -171,12 +191,23 @@ def settings(options: "Options", found: list["Setting"]) -> None:
     if options.json:
         show_json([setting._asdict() for setting in found])
         return
-    rows = [(key, _value(value), origin) for key, value, origin in found]
+    rows = [(setting.key, _value(setting), setting.origin) for setting in found]
     for line in columns([("setting", "value", "from"), *rows]):
         show(line)
 
 
-def _value(value: str | int | bool | None) -> str:
+def _value(setting: "Setting") -> str:
+    value = setting.value
     if value is None:
-        return "-"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        return f"{_processors()} (processors)" if setting.key == "threads" else "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if setting.key == "part_size" and isinstance(value, int):
+        return exact_size(value)
+    return str(value)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

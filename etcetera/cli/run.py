@@ -1,39 +1,33 @@
 """Run a command line, and say how it ended."""
 
-import os
-import signal
+import logging
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import typer
 
+from etcetera.cli.interruption import INTERRUPTED
 from etcetera.cli.options import Options, complete_commands
-from etcetera.cli.output import is_terminal, tell, to_json
+from etcetera.cli.output import tell, to_json
 
 OTHER_FAILURE = 1
-INTERRUPTED = 130
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``etc`` and return its exit status.
-
-    Args:
-        arguments: By default those of the process.
-    """
+def run(arguments: Sequence[str]) -> int:
+    """Run ``etc`` with *arguments* and return its exit status."""
     from etcetera.cli.app import app
 
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    began = perf_counter()
     _escape_what_cannot_be_encoded()
     options = Options()
     try:
-        with _interruptible(options):
-            status = complete_commands(app).main(
-                args=arguments, prog_name="etc", standalone_mode=False, obj=options
-            )
+        status = complete_commands(app).main(
+            args=list(arguments), prog_name="etc", standalone_mode=False, obj=options
+        )
     except KeyboardInterrupt:
         status = INTERRUPTED
     except SystemExit as ending:  # completion has answered, or nobody reads what we print
@@ -43,20 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json = options.json or "--json" in arguments
         return _failed(error, options)
     if status == INTERRUPTED:
-        _say(options, "Interrupted", "interrupted", INTERRUPTED, ())
+        _say(options, "Interrupted", "Interrupted", INTERRUPTED)
+    logging.getLogger("etcetera").info("All that took %.2f s", perf_counter() - began)
     return status or 0
 
 
 def _failed(error: Exception, options: Options) -> int:
-    """Say what went wrong, on one line and perhaps some notes, and return the exit status."""
-    if options.verbose:
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            tell(line)
+    """Say what went wrong, on one line and perhaps some more, and return the exit status."""
     from etcetera.errors import EtceteraError
 
-    name, notes = type(error).__name__, getattr(error, "__notes__", ())
+    name = type(error).__name__
     if isinstance(error, EtceteraError):
-        return _say(options, name, str(error), error.exit_code, notes)
+        return _say(options, name, str(error), error.exit_code, error)
     if isinstance(error, typer.TyperException):
         message = error.format_message()
         if name == "NoArgsIsHelpError":
@@ -65,63 +57,48 @@ def _failed(error: Exception, options: Options) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "etc"
         hint = f"{message.rstrip('.')} ({command} --help tells more)"
-        return _say(options, "UsageError", hint, error.exit_code, notes)
-    message = f"unexpected {name}: {error}"
+        return _say(options, "UsageError", hint, error.exit_code)
+    message = f"Unexpected {name}: {error}"
     if not options.verbose:
         message += " (run it again with -v to see where it comes from)"
-    return _say(options, name, message, OTHER_FAILURE, notes)
+    return _say(options, name, message, OTHER_FAILURE, error)
 
 
-def _say(options: Options, name: str, message: str, status: int, notes: Sequence[str]) -> int:
+def _say(
+    options: Options, name: str, message: str, status: int, error: Exception | None = None
+) -> int:
+    """Print a message, the notes of *error*, and where it was raised if that is asked for."""
+    notes = list(getattr(error, "__notes__", ()))
+    trace = _trace(error) if error is not None and options.verbose else []
     if options.json:
         report: dict[str, Any] = {"error": name, "message": message, "exit_code": status}
-        tell(to_json({**report, "notes": list(notes)} if notes else report))
-    else:
-        tell(f"etc: {message}")
-        for note in notes:
-            tell(f"etc: note: {note}")
+        more = {"notes": notes, "traceback": trace}
+        tell(to_json(report | {key: value for key, value in more.items() if value}))
+        return status
+    tell(f"etc: {message}")
+    for note in notes:
+        tell(f"etc: note: {note}")
+    for line in trace:
+        tell(line)
     return status
 
 
-@contextmanager
-def _interruptible(options: Options) -> Iterator[None]:
-    """Turn Ctrl-C, a request to terminate and the end of the terminal into KeyboardInterrupt.
+def _trace(error: Exception) -> list[str]:
+    """Return the lines of a traceback; of an error raised on purpose only those of our own code."""
+    from etcetera.errors import EtceteraError
 
-    Cleaning up waits for the network; who asks twice does not want to, and is obeyed at once.
-    """
-    interrupted = False
-
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        nonlocal interrupted
-        # Not through a stream: the signal may have come while that was writing.
-        if interrupted:
-            _write_error("etc: stopped at once; an upload may be left open in the repository")
-            os._exit(INTERRUPTED)
-        interrupted = True
-        if not options.json:
-            _write_error("etc: cleaning up; interrupt once more to stop at once")
-        raise KeyboardInterrupt
-
-    previous = {
-        number: signal.signal(number, interrupt)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        # Whoever started us may want us not to listen: nohup, a shell's background jobs.
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    whole = traceback.TracebackException.from_exception(error)
+    if isinstance(error, EtceteraError):
+        _keep_own_frames(whole)
+    return "".join(whole.format()).splitlines()
 
 
-def _write_error(line: str) -> None:
-    # After the ^C and the progress bar that stand on the terminal's line.
-    start = "\n" if is_terminal(sys.stderr) else ""
-    try:
-        os.write(2, f"{start}{line}\n".encode())
-    except OSError:
-        return
+def _keep_own_frames(trace: traceback.TracebackException | None) -> None:
+    package = f"{Path(__file__).parent.parent}/"
+    while trace is not None:
+        own = [frame for frame in trace.stack if frame.filename.startswith(package)]
+        trace.stack = traceback.StackSummary.from_list(own or trace.stack[-1:])
+        trace = trace.__cause__ or (None if trace.__suppress_context__ else trace.__context__)
 
 
 def _escape_what_cannot_be_encoded() -> None:
