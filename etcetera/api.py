@@ -255,6 +255,10 @@ async def apush(
         )
         if dry_run:
             return result(archive_bytes=plan.bound, dry_run=True)
+        _logger.info(
+            "Plan: %d files, at most %.1f MiB to send, in parts of %.1f MiB, %d at once",
+            scanned.total.files, plan.bound / MiB, plan.part_size / MiB, plan.workers,
+        )  # fmt: skip
         meter.total = scanned.tar_size
         meter.tell("transfer")
         pushed = await push_archive(
@@ -436,6 +440,8 @@ async def _pull(
                         dry_run=True,
                     )
                 meter = _Meter("pull", name, progress)
+                size, how = archive.info.size / MiB, "with an" if index else "without"
+                _logger.info("Archive: %.1f MiB, %s index", size, how)
                 meter.total = index.root.data_size if index else None
                 meter.tell("transfer")
                 async with in_threads(home.stage(name)) as tree:

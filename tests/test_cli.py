@@ -514,8 +514,11 @@ class TestFailures:
         told = capsys.readouterr().err
         assert "etc: info: Settings: the defaults, there is no configuration file\n" in told
         assert f"etc: info: Repository default: {repository.as_uri()}\n" in told
-        assert "etc: info: flowers: parts of 8 MiB, at most " in told
+        plan = "etc: info: Plan: 3 files, at most 0.1 MiB to send, in parts of 8.0 MiB, "
+        assert plan in told
         assert re.search(r"etc: info: All that took \d+\.\d\d s\n$", told)
+        assert main(["pull", "flowers", "-f", "-v"]) == 0
+        assert "etc: info: Archive: 0.0 MiB, with an index\n" in capsys.readouterr().err
 
     @pytest.mark.parametrize("arguments", [["config"], ["config", "--json"], ["--help"]])
     def test_results_cannot_be_written(self, arguments: list[str]) -> None:

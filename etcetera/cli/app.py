@@ -9,7 +9,7 @@ from etcetera.cli import render
 from etcetera.cli.completion import described_names, local_names, remote_names
 from etcetera.cli.interruption import cleaning_up
 from etcetera.cli.options import Options, shared
-from etcetera.cli.output import exact_size, human_size, tell
+from etcetera.cli.output import tell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,12 +209,6 @@ def push(
         result = blocking.push(
             name, force, config, repository=repository, dry_run=dry_run, progress=progress
         )
-    _logger.info(
-        "%s: parts of %s, at most %s of them in memory",
-        name,
-        exact_size(result.part_size),
-        human_size(result.memory),
-    )
     render.pushed(options, result)
 
 
