@@ -136,7 +136,9 @@ class S3Object:
             meaning = translate(error, self.connection.place)
             if meaning is None:
                 raise
-            raise meaning from error
+            # A message that had to be masked must not come back through the cause.
+            masked = self.connection.place.show(error) != str(error)
+            raise meaning from None if masked else error
         finally:
             # Gives the connection up, unless the body was read to its end.
             body.close()
