@@ -32,7 +32,8 @@ def restored_logger() -> Iterator[None]:
     logger = logging.getLogger("etcetera")
     before = (logger.handlers, logger.propagate, logger.level)
     yield
-    logger.handlers, logger.propagate, logger.level = before
+    logger.handlers, logger.propagate, level = before
+    logger.setLevel(level)  # forgets what it has remembered of levels, too
 
 
 @pytest.fixture
