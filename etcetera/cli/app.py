@@ -296,7 +296,7 @@ def _refuse_remote(name: str) -> None:
 
 
 def _registered(config: "Config", name: str) -> "Path | None":
-    """Return what a registered dataset links to, ``None`` for all others."""
+    """Return what a registered dataset links to, ``None`` for all others and for nothing."""
     from etcetera.errors import DatasetNotFound
     from etcetera.home import Home
 
@@ -304,7 +304,7 @@ def _registered(config: "Config", name: str) -> "Path | None":
         entry = Home(config.home).entry(name)
     except DatasetNotFound:  # purging it will say so
         return None
-    return entry.path if entry.kind == "registered" else None
+    return entry.path if entry.kind == "registered" and not entry.broken else None
 
 
 @app.command(
