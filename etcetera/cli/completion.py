@@ -1,17 +1,19 @@
 """Names that the shell offers when Tab is pressed; whatever goes wrong, it offers none."""
 
+import re
 from typing import TYPE_CHECKING
 
 import typer
 
 from etcetera.cli.options import Options
-from etcetera.cli.output import clean
 
 if TYPE_CHECKING:
     from etcetera.config import Config
 
 _REMOTE_SECONDS = 3.0
 """How long to wait for a repository."""
+# Shells insert a name as it is: whatever one of them understands would be obeyed.
+_PLAIN = re.compile(r"[\w.,+@%][\w.,+@%=-]*")
 
 
 def local_names(context: typer.Context) -> list[str]:
@@ -68,5 +70,5 @@ def _config(context: typer.Context) -> "Config":
 
 
 def _shown(names: list[str]) -> list[str]:
-    """Leave out what cannot be shown as it is."""
-    return [name for name in names if clean(name) == name]
+    """Leave out what a shell, a terminal or we ourselves would take for more than a name."""
+    return [name for name in names if _PLAIN.fullmatch(name)]
