@@ -34,6 +34,7 @@ from etcetera.stores import (
     Store,
     common,
     open_store,
+    s3,
     s3_client,
     s3_errors,
     s3_publish,
@@ -923,15 +924,38 @@ async def test_many_objects(moto_settings: RepositorySettings) -> None:
     assert sorted(found) == sorted(f"{number}.tgz" for number in range(1001))
 
 
-async def test_endless_listing(fake: FakeS3, store: Store) -> None:
-    """A server that never gets to the end of its listing is told from one that has many."""
-    page = Answer(
-        body=b"<ListBucketResult><IsTruncated>true</IsTruncated>"
-        b"<NextContinuationToken>same</NextContinuationToken></ListBucketResult>"
+def page(token: str, *names: str) -> Answer:
+    """Return a page of a listing that goes on."""
+    entries = "".join(
+        f"<Contents><Key>{name}</Key><Size>1</Size>"
+        "<LastModified>2026-11-02T10:00:00Z</LastModified></Contents>"
+        for name in names
     )
-    fake.tricks["list"] = [page] * 10
-    with pytest.raises(StoreError, match="again and again"):
-        await anext(aiter(store.list()))
+    return Answer(
+        body=f"<ListBucketResult><IsTruncated>true</IsTruncated>{entries}"
+        f"<NextContinuationToken>{token}</NextContinuationToken></ListBucketResult>".encode()
+    )
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [page("same")] * 2,
+        [page("1", "a"), page("2", "b"), page("1", "c")],
+        [page("1", "a", "b"), page("2"), page("3", "b")],
+        [page(str(number)) for number in range(6)],
+    ],
+)
+async def test_endless_listing(
+    fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch, pages: list[Answer]
+) -> None:
+    """A server that never gets to the end of its listing is told from one that has many."""
+    monkeypatch.setattr(s3, "EMPTY_PAGES", 5)
+    fake.tricks["list"] = [*pages]
+    with pytest.raises(NetworkError, match="again and again"):
+        assert [info async for info in store.list()]
+    assert len(fake.seen) == len(pages)
+    assert {request.query["max-keys"][0] for request in fake.seen} == {"100"}
 
 
 async def test_concurrent_first_requests(moto_settings: RepositorySettings) -> None:
