@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Literal, TypeVar, TypeVarTuple
 
 from etcetera.config import Config, RepositorySettings, redact_url
@@ -274,6 +274,7 @@ async def apush(
             files=scanned.total.files,
             bytes=scanned.total.bytes,
             fingerprint=scanned.fingerprint,
+            newest=scanned.newest,
             inode=scanned.inode,
         )
         try:
@@ -457,6 +458,7 @@ async def _pull(
                         files=pulled.files,
                         bytes=pulled.bytes,
                         fingerprint=pulled.fingerprint,
+                        newest=time_ns(),
                         inode=(await in_thread(tree.stat)).st_ino,
                     )
                     kept = await in_thread(home.install, tree, name, receipt, force)
@@ -543,7 +545,7 @@ def _local_info(home: Home, name: str, stop: threading.Event) -> DatasetInfo:
     scanned = scan(dataset.root, stop)
     entry = home.entry(name)
     receipt = home.receipt(name)
-    same = receipt is not None and receipt.fingerprint == scanned.fingerprint
+    same = receipt is not None and receipt.vouches_for(scanned)
     return DatasetInfo(
         name=name,
         kind=entry.kind,
@@ -577,7 +579,8 @@ async def _remote_info(
     meta: dict[str, object] = {}
     try:
         content = await index.read_file("meta.json", _MAX_META)
-        meta = parse_meta(content, f"meta.json of {name}") if content is not None else {}
+        if content is not None:
+            meta = await in_thread(parse_meta, content, f"meta.json of {name}")
     except (InvalidDataset, TooLarge) as error:
         _logger.warning("%s", error)
     return result(

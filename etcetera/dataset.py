@@ -245,8 +245,17 @@ def _check_component(name: str, kind: str) -> None:
         raise InvalidName(f"{refused}: it has {length} bytes, and {MAX_NAME} is the limit")
 
 
+_MAX_META = 8 << 20
+"""Bytes of a ``meta.json``; one that a stranger wrote must not fill the memory."""
+_MAX_META_VALUES = 100_000
+"""Lists and objects in it; parsing them keeps every thread waiting."""
+
+
 def _read_meta(path: Path) -> dict[str, object]:
-    return parse_meta(path.read_bytes(), str(path)) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        return parse_meta(file.read(_MAX_META + 1), str(path))
 
 
 def parse_meta(content: bytes, where: str) -> dict[str, object]:
@@ -257,8 +266,13 @@ def parse_meta(content: bytes, where: str) -> dict[str, object]:
         where: Names it in errors.
 
     Raises:
-        InvalidDataset: It is not a JSON object.
+        InvalidDataset: It is not a JSON object, or too large.
     """
+    if len(content) > _MAX_META or content.count(b"[") + content.count(b"{") > _MAX_META_VALUES:
+        raise InvalidDataset(
+            f"{where} is too large: at most {_MAX_META >> 20} MiB and {_MAX_META_VALUES:,} lists "
+            "and objects; keep more than that in a file of its own, below assets/"
+        )
     try:
         meta = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:

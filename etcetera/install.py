@@ -10,7 +10,7 @@ from etcetera import atomic
 from etcetera.errors import AlreadyExists, EtceteraError
 from etcetera.receipts import Receipts
 from etcetera.staging import Private
-from etcetera.transfer.scan import fingerprint
+from etcetera.transfer.scan import scan
 
 
 class Installer:
@@ -87,7 +87,7 @@ class Installer:
         if receipt is None:
             return "was never pushed or pulled"
         try:
-            if fingerprint(self._home / name) == receipt.fingerprint:
+            if receipt.vouches_for(scan(self._home / name)):
                 return None
         except EtceteraError:  # it could not be packed as it is now
             pass

@@ -10,6 +10,7 @@ from typing import Literal
 
 from etcetera import atomic
 from etcetera.config import redact_url
+from etcetera.transfer.scan import Scan
 
 
 def _now() -> str:
@@ -32,13 +33,19 @@ class Receipt:
     files: int
     bytes: int
     fingerprint: str
-    """Of the directory, see :func:`etcetera.transfer.scan.fingerprint`."""
+    """Of the directory, see :class:`etcetera.transfer.scan.Fingerprint`."""
+    newest: int
+    """When anything in it was last changed, in any way: no status change time may be later."""
     inode: int
     """``st_ino`` of the directory it speaks of, so that it never vouches for another one."""
     time: str = field(default_factory=_now)
     """UTC, ISO 8601."""
     pulled: bool = False
     """Whether the directory came by a pull, even if it was pushed since."""
+
+    def vouches_for(self, scanned: Scan) -> bool:
+        """Whether nothing has changed since, as far as can be told without reading all of it."""
+        return scanned.fingerprint == self.fingerprint and scanned.newest <= self.newest
 
     def __post_init__(self) -> None:
         if self.operation == "pull":
@@ -113,7 +120,7 @@ class Receipts:
 
 
 def _parse(value: object) -> Receipt | None:
-    types = {"files": int, "bytes": int, "inode": int, "pulled": bool}
+    types = {"files": int, "bytes": int, "inode": int, "newest": int, "pulled": bool}
     keys = [item.name for item in fields(Receipt)]
     if not isinstance(value, dict):
         return None

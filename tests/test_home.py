@@ -30,7 +30,7 @@ from etcetera.errors import (
 )
 from etcetera.home import Home
 from etcetera.receipts import Receipt
-from etcetera.transfer.scan import fingerprint
+from etcetera.transfer.scan import scan
 
 NOBODY = 65534
 
@@ -79,6 +79,7 @@ def snapshot(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
 
 def receipt_for(tree: Path, name: str) -> Receipt:
     """What a pull would write down."""
+    scanned = scan(tree)
     return Receipt(
         operation="pull",
         name=name,
@@ -87,7 +88,8 @@ def receipt_for(tree: Path, name: str) -> Receipt:
         digest="digest",
         files=1,
         bytes=7,
-        fingerprint=fingerprint(tree),
+        fingerprint=scanned.fingerprint,
+        newest=scanned.newest,
         inode=tree.stat().st_ino,
     )
 

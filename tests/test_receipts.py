@@ -23,6 +23,7 @@ RECEIPT = Receipt(
     files=3,
     bytes=1 << 40,
     fingerprint="00ff",
+    newest=7,
     inode=42,
 )
 

@@ -133,19 +133,22 @@ class Index:
         Returns:
             The member, and the segments whose frames hold it.
         """
-        key = order_key(path)
-        for number, place in enumerate(self.root.segments):
-            if place.entries and order_key(place.first) <= key <= order_key(place.last):
-                segment = await self._segment(place)
-                for member in segment.members:
-                    if member.entry.path == path:
-                        holding = [
-                            other
-                            for other in self.root.segments[number:]
-                            if other.data_start < member.stop
-                        ]
-                        return member, holding
+        for number in await in_thread(self._candidates, path):
+            segment = await self._segment(self.root.segments[number])
+            for member in segment.members:
+                if member.entry.path == path:
+                    following = self.root.segments[number:]
+                    return member, [one for one in following if one.data_start < member.stop]
         return None
+
+    def _candidates(self, path: str) -> list[int]:
+        """Which segments can have an entry of this path."""
+        key = order_key(path)
+        return [
+            number
+            for number, place in enumerate(self.root.segments)
+            if place.entries and order_key(place.first) <= key <= order_key(place.last)
+        ]
 
     async def read_file(self, path: str, limit: int) -> bytes | None:
         """The content of one file of at most *limit* bytes, checked; ``None`` if there is none.

@@ -13,6 +13,7 @@ class DatasetDigest:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._last = ""
+        self._within: list[str] = []
 
     def add(self, path: str, row: bytes) -> None:
         """Add the next entry, in the order of :func:`etcetera.transfer.paths.order_key`.
@@ -22,12 +23,21 @@ class DatasetDigest:
             row: What :func:`digest_row` gives for it.
 
         Raises:
-            CorruptArchive: It does not come after the one before, or is the same.
+            CorruptArchive: It does not come after the one before, is the same, or lies in a
+                directory that was not added.
         """
         key = order_key(path)
         if key <= self._last:
             raise CorruptArchive(f"archive is corrupt: {path!r} is in it twice")
         self._last = key
+        # Canonical order is that of a walk, so that the directories around an entry are a stack.
+        parent = path.rpartition("/")[0]
+        while self._within and self._within[-1] != parent:
+            self._within.pop()
+        if parent and not self._within:
+            raise CorruptArchive(f"archive is corrupt: {path!r} is in no directory it names")
+        if row.startswith(b"d "):
+            self._within.append(path)
         self._hash.update(row)
 
     def value(self) -> str:

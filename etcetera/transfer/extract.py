@@ -10,18 +10,16 @@ import os
 import stat
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
 from etcetera.errors import CorruptArchive, NoSpace, UnsafeArchive, os_errors
 from etcetera.transfer.codec import Buffer
+from etcetera.transfer.descend import DIRECTORY, Descent
 from etcetera.transfer.options import MiB
 from etcetera.transfer.tar import Entry
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_BACK = MiB
 
@@ -46,11 +44,12 @@ class Extractor:
     def __init__(self, tree: Path) -> None:
         """Begin to fill *tree*, an empty directory that nobody else writes to."""
         with os_errors(f"writing {tree}"):
-            self._root = os.open(tree, _DIRECTORY)
+            self._root = os.open(tree, DIRECTORY)
         self._lock = threading.Lock()
         self._links: list[Entry] = []
         self._directories: list[Entry] = []
         self._large: set[LargeTarget] = set()
+        self._linked: dict[int, str] = {}
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -78,6 +77,19 @@ class Extractor:
             deferred = self._links, self._directories
             self._links, self._directories = [], []
         return deferred
+
+    def digest_of(self, directory: int, name: str, status: os.stat_result) -> str:
+        """The SHA-256 of a file that has several names; read once, however many they are."""
+        known = self._linked.get(status.st_ino)
+        if known is None:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with (
+                os_errors(f"reading {name} back"),
+                open(os.open(name, flags, dir_fd=directory), "rb") as file,  # noqa: PTH123
+            ):
+                known = hashlib.file_digest(file, "sha256").hexdigest()
+            self._linked[status.st_ino] = known
+        return known
 
     def large(self, entry: Entry, sha256: str) -> "LargeTarget":
         """A file to be written by position; *sha256* is what it must have in the end."""
@@ -113,9 +125,7 @@ class Writer:
 
     def __init__(self, extractor: Extractor, root: int) -> None:
         self._extractor = extractor
-        self._root = root
-        self._path = ""
-        self._descriptor = root
+        self._descent = Descent(root)
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +136,7 @@ class Writer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave()
+        self._descent.__exit__(kind, error, traceback)
 
     def directory(self, entry: Entry) -> None:
         """Create a directory, or use the one that a member before has implied."""
@@ -162,85 +172,67 @@ class Writer:
             UnsafeArchive: The path is taken, or a part of it is no directory.
         """
         directory, _, name = entry.path.rpartition("/")
-        self._enter(directory)
+        parent = self._enter(directory)
         try:
-            return os.open(name, _CREATE, entry.mode, dir_fd=self._descriptor)
+            return os.open(name, _CREATE, entry.mode, dir_fd=parent)
         except OSError as error:
             _refuse(entry.path, error)
 
-    def copy(self, entry: Entry) -> tuple[Entry, str]:
-        """Create a file equal to ``entry.target``, a file that exists already.
-
-        Hard links come so; a copy of its own cannot reach any other file.
+    def hard_link(self, entry: Entry) -> tuple[Entry, str]:
+        """Give the file ``entry.target``, which exists already, another name.
 
         Returns:
-            The file's entry, and its SHA-256.
+            What the file is, under its new name, and its SHA-256.
+
+        Raises:
+            UnsafeArchive: The target is no file that came before, or the path is taken.
         """
         directory, _, name = entry.target.rpartition("/")
         try:
-            self._walk(directory, create=False)
-            if stat.S_ISDIR(os.lstat(name, dir_fd=self._descriptor).st_mode):
-                raise IsADirectoryError(entry.target)
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            source = os.open(name, flags, dir_fd=self._descriptor)
+            source = os.dup(self._descent.enter(directory))
         except OSError as error:
-            raise UnsafeArchive(
-                f"archive refused: {entry.path!r} is a hard link to {entry.target!r}, "
-                "which is no file that came before"
-            ) from error
-        with open(source, "rb", buffering=0) as reader:  # noqa: PTH123
-            entry = entry._replace(size=os.fstat(source).st_size, target="")
-            return entry, self.stream(entry, iter(partial(reader.read, _READ_BACK), b""))
+            raise _no_target(entry) from error
+        try:
+            status = os.lstat(name, dir_fd=source)
+            if not stat.S_ISREG(status.st_mode):
+                raise _no_target(entry)
+            sha256 = self._extractor.digest_of(source, name, status)
+            where, _, new = entry.path.rpartition("/")
+            parent = self._enter(where)
+            try:
+                os.link(name, new, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+            except OSError as error:
+                _refuse(entry.path, error)
+        except FileNotFoundError as error:
+            raise _no_target(entry) from error
+        finally:
+            os.close(source)
+        linked = Entry(
+            entry.path, "f", status.st_size, status.st_mode & 0o777, int(status.st_mtime)
+        )
+        return linked, sha256
 
     def link(self, entry: Entry) -> None:
         """Create a symbolic link."""
         directory, _, name = entry.path.rpartition("/")
-        self._enter(directory)
+        parent = self._enter(directory)
         try:
-            os.symlink(entry.target, name, dir_fd=self._descriptor)
+            os.symlink(entry.target, name, dir_fd=parent)
             time = entry.mtime * 1_000_000_000
-            os.utime(name, ns=(time, time), dir_fd=self._descriptor, follow_symlinks=False)
+            os.utime(name, ns=(time, time), dir_fd=parent, follow_symlinks=False)
         except OSError as error:
             _refuse(entry.path, error)
 
     def set_directory_time(self, entry: Entry) -> None:
         """Set the time of a directory that nothing more will be put into."""
-        self._enter(entry.path, create=False)
-        _set_time(self._descriptor, entry)
+        _set_time(self._enter(entry.path, create=False), entry)
 
-    def _enter(self, path: str, *, create: bool = True) -> None:
-        """Make *path* the current directory of this writer."""
-        if path == self._path:
-            return
+    def _enter(self, path: str, *, create: bool = True) -> int:
+        """Go to the directory *path*."""
         try:
-            self._walk(path, create=create)
+            return self._descent.enter(path, create=create)
         except OSError as error:
             _refuse(path, error)
-
-    def _walk(self, path: str, *, create: bool) -> None:
-        self._leave()
-        descriptor = self._root
-        try:
-            for name in path.split("/") if path else ():
-                try:
-                    below = os.open(name, _DIRECTORY, dir_fd=descriptor)
-                except FileNotFoundError:
-                    if not create:
-                        raise
-                    below = _make_directory(name, descriptor)
-                if descriptor != self._root:
-                    os.close(descriptor)
-                descriptor = below
-        except OSError:
-            if descriptor != self._root:
-                os.close(descriptor)
-            raise
-        self._path, self._descriptor = path, descriptor
-
-    def _leave(self) -> None:
-        if self._descriptor != self._root:
-            os.close(self._descriptor)
-        self._path, self._descriptor = "", self._root
 
 
 class LargeTarget:
@@ -324,17 +316,18 @@ def wrong_content(entry: Entry) -> CorruptArchive:
     return CorruptArchive(f"archive is corrupt: the content of {entry.path!r} has another SHA-256")
 
 
+def _no_target(entry: Entry) -> UnsafeArchive:
+    return UnsafeArchive(
+        f"archive refused: {entry.path!r} is a hard link to {entry.target!r}, "
+        "which is no file that came before"
+    )
+
+
 def _refuse(path: str, error: OSError) -> NoReturn:
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
         raise UnsafeArchive(f"archive refused: {path!r} is in it twice, or below a file") from error
     with os_errors(f"writing {path}"):
         raise error
-
-
-def _make_directory(name: str, descriptor: int) -> int:
-    with suppress(FileExistsError):  # Another thread was faster.
-        os.mkdir(name, 0o755, dir_fd=descriptor)
-    return os.open(name, _DIRECTORY, dir_fd=descriptor)
 
 
 def _set_time(descriptor: int, entry: Entry) -> None:

@@ -76,12 +76,14 @@ class _Source:
 
     def take_text(self) -> bytes:
         """A zero-terminated field."""
-        text = bytearray()
+        text = b""
         while not text.endswith(b"\0"):
-            text += self.take(1)
+            if not self.fill():
+                raise _truncated()
+            text += self.take(self.buffer.find(b"\0") + 1 or len(self.buffer))
             if len(text) > _MAX_FIELD:
                 raise CorruptArchive("archive is corrupt: a gzip header field without an end")
-        return bytes(text)
+        return text
 
 
 def _read_header(source: _Source, *, first: bool) -> None:

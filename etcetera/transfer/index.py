@@ -18,7 +18,7 @@ from etcetera.transfer import codec
 from etcetera.transfer.options import MiB
 from etcetera.transfer.paths import INDEX_NAME, link_problem, order_key, path_problem
 from etcetera.transfer.scan import Totals
-from etcetera.transfer.tar import BLOCK, END, Entry, padded
+from etcetera.transfer.tar import BLOCK, END, MAX_MTIME, Entry, header_size, padded
 
 VERSION = 1
 MAX_LINE = 8 * MiB
@@ -191,10 +191,10 @@ def parse_root(frame: codec.Buffer, footer: Footer) -> Root:
     _check_simple(line, "root", _ROOT_LISTS, _ROOT_OBJECTS)
     value = _parse(line, "root")
     data, head = _dictionary(value.get("data")), _dictionary(value.get("header"))
-    data_stop, data_size, header_length, header_size = _numbers(
+    data_stop, data_size, header_length, header_bytes = _numbers(
         [data.get("length"), data.get("size"), head.get("length"), head.get("size")], 4, "root"
     )
-    if header_size != BLOCK or header_length > codec.stored_size(BLOCK):
+    if header_bytes != BLOCK or header_length > codec.stored_size(BLOCK):
         raise _wrong("root")
     segments = _place_segments(_dictionary(value.get("segments")), data_stop + header_length)
     last = segments[-1] if segments else None
@@ -318,7 +318,7 @@ def _parse_members(columns: dict[str, Any], place: SegmentPlace) -> list[MemberP
         raise _wrong("a segment")
     digests, targets = iter(columns["sha256"]), iter(columns["target"])
     members: list[MemberPlace] = []
-    for path, kind, size, mtime, header_size in zip(
+    for path, kind, size, mtime, header_length in zip(
         columns["path"], kinds, columns["size"], columns["mtime"], columns["header"], strict=True
     ):
         digest = target = ""
@@ -333,9 +333,14 @@ def _parse_members(columns: dict[str, Any], place: SegmentPlace) -> list[MemberP
             target = next(targets)
             entry = Entry(path, "l", size, 0o777, mtime, target)
             wrong = size != 0 or link_problem(path, target) is not None
-        if wrong or header_size % BLOCK or not header_size or not _is_normal(path):
+        if (
+            wrong
+            or mtime > MAX_MTIME
+            or not _is_normal(path)
+            or header_length != header_size(path, size, target, entry.kind)
+        ):
             raise _wrong(f"a segment: the entry {path!r}")
-        member = MemberPlace(entry, start, header_size, digest)
+        member = MemberPlace(entry, start, header_length, digest)
         members.append(member)
         start = member.stop
     return members

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from etcetera.errors import SourceChanged, os_errors
 from etcetera.transfer.codec import Frame, make_frame
+from etcetera.transfer.descend import Descent
 from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.options import KiB, MiB
 from etcetera.transfer.tar import Entry, header, header_size, padded
@@ -46,19 +47,20 @@ class Group:
         frame = _frame_buffer()
         members: list[PackedMember] = []
         size = 0
-        for entry in self.entries:
-            head = header(entry)
-            start = size + len(head)
-            stop = start + entry.size
-            frame[size:start] = head
-            sha256 = ""
-            if entry.kind == "f":
-                content = frame[start:stop]
-                _read_file(root, entry, content)
-                sha256 = hashlib.sha256(content).hexdigest()
-            size = start + padded(entry.size)
-            frame[stop:size] = bytes(size - stop)
-            members.append(PackedMember(entry, len(head), sha256))
+        with Descent(root) as descent:
+            for entry in self.entries:
+                head = header(entry)
+                start = size + len(head)
+                stop = start + entry.size
+                frame[size:start] = head
+                sha256 = ""
+                if entry.kind == "f":
+                    content = frame[start:stop]
+                    _read_file(descent, entry, content)
+                    sha256 = hashlib.sha256(content).hexdigest()
+                size = start + padded(entry.size)
+                frame[stop:size] = bytes(size - stop)
+                members.append(PackedMember(entry, len(head), sha256))
         return make_frame(frame[:size], level), members
 
 
@@ -127,7 +129,8 @@ class LargeFile:
     def _read(self, root: int, content: memoryview, offset: int) -> None:
         with self._lock:
             if self._descriptor < 0:
-                self._descriptor = _open(root, self.entry)
+                with Descent(root) as descent:
+                    self._descriptor = _open(descent, self.entry)
                 # Early, rather than after reading a terabyte of something else.
                 _check_unchanged(self.entry, os.fstat(self._descriptor))
         with os_errors(f"reading {self.entry.path}"):
@@ -214,9 +217,11 @@ def open_root(root: Path) -> int:
         return os.open(root, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _open(root: int, entry: Entry) -> int:
+def _open(descent: Descent, entry: Entry) -> int:
+    directory, _, name = entry.path.rpartition("/")
     try:
-        return os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=root)
+        parent = descent.enter(directory)
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
     except OSError as error:
         # Gone, or a link, socket or file where there was none.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
@@ -225,9 +230,9 @@ def _open(root: int, entry: Entry) -> int:
             raise error
 
 
-def _read_file(root: int, entry: Entry, content: memoryview) -> None:
+def _read_file(descent: Descent, entry: Entry, content: memoryview) -> None:
     """Read a whole file into *content*, which is as long as the scan said."""
-    descriptor = _open(root, entry)
+    descriptor = _open(descent, entry)
     try:
         count = os.readv(descriptor, [content]) if content else 0
         while count < entry.size:

@@ -5,19 +5,21 @@ what it saw: one column per property and directory, about 100 bytes a file, so t
 files fit.
 """
 
+import errno
 import os
 import stat
 import threading
 from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
-from etcetera.errors import InvalidDataset, os_errors
+from etcetera.errors import InvalidDataset, SourceChanged, os_errors
+from etcetera.transfer.descend import Descent
 from etcetera.transfer.paths import INDEX_NAME, link_problem, path_problem, rank
-from etcetera.transfer.tar import Entry, header_size, padded
+from etcetera.transfer.tar import MAX_MTIME, Entry, header_size, padded
 
-_MAX_TIME = 8**11 - 1
 _SHOWN = 5
 """Problems listed in one message."""
 
@@ -52,7 +54,7 @@ class Fingerprint:
             path: Of the entry.
             kind: ``f``, ``x`` (an executable file), ``d`` or ``l``.
             size: Bytes of a file.
-            mtime: Seconds; 0 for a directory, whose time is not looked at.
+            mtime: Nanoseconds; 0 for a directory, whose time is not looked at.
             target: Of a link.
         """
         self._sum += crc32(f"{path}\0{kind}\0{size}\0{mtime}\0{target}".encode())
@@ -83,9 +85,10 @@ class Scan:
 
     def __init__(self, root: Path, top: _Directory) -> None:
         self.root = root
-        with os_errors(f"reading {root}"):
-            self.inode = root.stat().st_ino
-            """Of the root."""
+        self.inode = 0
+        """Of the root."""
+        self.newest = 0
+        """When anything below the root was last changed, in any way: status change time in ns."""
         self._top = top
         self.entries_count = 0
         self.path_bytes = 0
@@ -142,51 +145,56 @@ def scan(root: Path, stop: threading.Event | None = None) -> Scan:
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     fingerprint = Fingerprint()
     pending = [top]
-    while pending:
-        directory = pending.pop()
-        if stop is not None and stop.is_set():
-            raise InterruptedError
-        for child in _sorted_children(root, directory.path):
-            name = child.name
-            path = directory.path + name
-            try:
-                status = child.stat(follow_symlinks=False)
-                kind, target, problem = _look(child, path, status.st_mode, is_root=is_root)
-            except OSError as error:
-                with os_errors(f"reading {child.path}"):
-                    raise error
-            if problem:
-                problems.append(f"{path!r}: {problem}")
-                continue
-            size = status.st_size if kind in b"fx" else 0
-            mtime = min(max(0, status.st_mtime_ns // 1_000_000_000), _MAX_TIME)
-            index = len(directory.names)
-            directory.names.append(name)
-            directory.types.append(kind)
-            directory.sizes.append(size)
-            directory.mtimes.append(mtime)
-            directory.stamps.append(status.st_ctime_ns)
-            result.entries_count += 1
-            result.path_bytes += len(path.encode()) + len(target.encode())
-            # As long as the header of any kind: only path, target and size matter.
-            result.tar_size += header_size(path, size, target) + padded(size)
-            if kind == _DIRECTORY:
-                fingerprint.add(path, "d", 0, 0, "")
-                directory.below[index] = below = _Directory(f"{path}/")
-                pending.append(below)
-                if directory.path == "data/":
-                    result.partitions[name] = Totals()
-                continue
-            fingerprint.add(path, chr(kind), size, mtime, target)
-            if kind == _LINK:
-                directory.targets[index] = target
-                if directory.path == "data/":
-                    result.partitions[name] = Totals()
-                continue
-            result.total.add(size)
-            if path.startswith("data/"):
-                partition = path.split("/", 2)[1]
-                result.partitions.setdefault(partition, Totals()).add(size)
+    with _opened(root) as descent:
+        result.inode = os.fstat(descent.descriptor).st_ino
+        while pending:
+            directory = pending.pop()
+            if stop is not None and stop.is_set():
+                raise InterruptedError
+            for child in _sorted_children(descent, root, directory.path):
+                name = child.name
+                path = directory.path + name
+                try:
+                    status = child.stat(follow_symlinks=False)
+                    kind, target, problem = _look(
+                        path, status.st_mode, descent.descriptor, is_root=is_root
+                    )
+                except OSError as error:
+                    with os_errors(f"reading {root / path}"):
+                        raise error
+                if problem:
+                    problems.append(f"{path!r}: {problem}")
+                    continue
+                size = status.st_size if kind in b"fx" else 0
+                mtime = min(max(0, status.st_mtime_ns // 1_000_000_000), MAX_MTIME)
+                index = len(directory.names)
+                directory.names.append(name)
+                directory.types.append(kind)
+                directory.sizes.append(size)
+                directory.mtimes.append(mtime)
+                directory.stamps.append(status.st_ctime_ns)
+                result.newest = max(result.newest, status.st_ctime_ns)
+                result.entries_count += 1
+                result.path_bytes += len(path.encode()) + len(target.encode())
+                # As long as the header of any kind: only path, target and size matter.
+                result.tar_size += header_size(path, size, target) + padded(size)
+                if kind == _DIRECTORY:
+                    fingerprint.add(path, "d", 0, 0, "")
+                    directory.below[index] = below = _Directory(f"{path}/")
+                    pending.append(below)
+                    if directory.path == "data/":
+                        result.partitions[name] = Totals()
+                    continue
+                fingerprint.add(path, chr(kind), size, status.st_mtime_ns, target)
+                if kind == _LINK:
+                    directory.targets[index] = target
+                    if directory.path == "data/":
+                        result.partitions[name] = Totals()
+                    continue
+                result.total.add(size)
+                if path.startswith("data/"):
+                    partition = path.split("/", 2)[1]
+                    result.partitions.setdefault(partition, Totals()).add(size)
     if problems:
         more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise InvalidDataset(
@@ -197,34 +205,49 @@ def scan(root: Path, stop: threading.Event | None = None) -> Scan:
     return result
 
 
-def _look(
-    child: "os.DirEntry[str]", path: str, mode: int, *, is_root: bool
-) -> tuple[int, str, str | None]:
+def _look(path: str, mode: int, directory: int, *, is_root: bool) -> tuple[int, str, str | None]:
     """Kind and target of one entry, and why it cannot be packed."""
     problem = path_problem(path)
+    name = path.rpartition("/")[2]
     kind = stat.S_IFMT(mode)
     if kind == stat.S_IFREG:
-        if not is_root and not os.access(child.path, os.R_OK):
+        if not is_root and not os.access(name, os.R_OK, dir_fd=directory):
             problem = problem or "it cannot be read"
         return (_EXECUTABLE if mode & 0o100 else _FILE), "", problem
     if kind == stat.S_IFDIR:
         return _DIRECTORY, "", problem
     if kind == stat.S_IFLNK:
-        target = os.readlink(child.path)  # noqa: PTH115 - a Path would be made for nothing else
+        target = os.readlink(name, dir_fd=directory)
         return _LINK, target, problem or link_problem(path, target)
     return _FILE, "", "it is no file, directory or link"
 
 
-def fingerprint(root: Path) -> str:
-    """A quick hash over path, kind, size, time (in seconds) and target of all entries."""
-    return scan(root).fingerprint
+@contextmanager
+def _opened(root: Path) -> Iterator[Descent]:
+    with os_errors(f"reading {root}"):
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with Descent(descriptor) as descent:
+            yield descent
+    finally:
+        os.close(descriptor)
 
 
-def _sorted_children(root: Path, path: str) -> "list[os.DirEntry[str]]":
-    with os_errors(f"reading {root / path}"), os.scandir(root / path) as children:
-        if path:
-            return sorted(children, key=lambda child: child.name)
-        return sorted(
-            (child for child in children if child.name != INDEX_NAME),
-            key=lambda child: (rank(child.name), child.name),
-        )
+def _sorted_children(descent: Descent, root: Path, path: str) -> "list[os.DirEntry[str]]":
+    """What a directory holds; only of use until the next one is entered."""
+    with os_errors(f"reading {root / path}"):
+        try:
+            descriptor = descent.enter(path.rstrip("/"))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise SourceChanged(
+                    f"{root / path} changed while it was looked at; try again when nobody writes"
+                ) from error
+            raise
+        with os.scandir(descriptor) as children:
+            if path:
+                return sorted(children, key=lambda child: child.name)
+            return sorted(
+                (child for child in children if child.name != INDEX_NAME),
+                key=lambda child: (rank(child.name), child.name),
+            )

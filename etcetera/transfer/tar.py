@@ -26,6 +26,8 @@ MAX_EXTENSION = MiB
 """Bytes that an extended header may claim; the longest path needs a fraction of it."""
 
 _OCTAL_SIZE = 8**11
+MAX_MTIME = 8**11 - 1
+"""Seconds: the latest time that a header can hold."""
 _LAYOUT = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
 _POSIX, _GNU = b"ustar\x0000", b"ustar  \x00"
 _OWNER = b"0000000\0"
@@ -56,12 +58,15 @@ def padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def header_size(path: str, size: int, target: str = "") -> int:
-    """The length of :func:`header`, without making it where that can be told at a glance."""
+def header_size(path: str, size: int, target: str = "", kind: str = "d") -> int:
+    """The length of :func:`header`, without making it where that can be told at a glance.
+
+    As a directory, whose name gets a slash, no path has a shorter one.
+    """
     plain = len(path) < 100 and path.isascii() and len(target) <= 100 and target.isascii()
     if plain and size < _OCTAL_SIZE:
         return BLOCK
-    return len(header(Entry(path, "d", size, 0, 0, target)))
+    return len(header(Entry(path, kind, size, 0, 0, target)))
 
 
 def header(entry: Entry) -> bytes:
@@ -235,6 +240,9 @@ def _parse(block: bytes, offset: int) -> _Raw:
     if _number(checksum, offset, "checksum") != expected:
         raise _corrupt(offset, "wrong header checksum")
     name = name.split(b"\0", 1)[0]
+    if magic == _GNU and prefix.count(0) != len(prefix):
+        # Some readers take it for a part of the path, others for times.
+        raise _corrupt(offset, "a GNU header with more in it than a name")
     if magic == _POSIX and prefix[0]:
         name = prefix.split(b"\0", 1)[0] + b"/" + name
     return _Raw(
@@ -292,12 +300,15 @@ def _parse_pax(data: bytes, offset: int) -> dict[str, str]:
         if name.startswith("GNU."):
             raise _corrupt(offset, f"a pax record {name!r}: sparse files are not supported")
         position = end
+    if any(name.startswith(_SIZE_RECORDS) for name in records):
+        raise _corrupt(offset, "a pax record that gives the file another size to some readers")
     if records.get("hdrcharset", _UTF8) != _UTF8:
         raise _corrupt(offset, "names in another encoding than UTF-8")
     return records
 
 
 _PAX_USED = frozenset({"path", "linkpath", "size", "mtime", "hdrcharset"})
+_SIZE_RECORDS = ("SCHILY.realsize", "SUN.")
 _UTF8 = "ISO-IR 10646 2000 UTF-8"
 
 
@@ -311,9 +322,11 @@ def _entry(raw: _Raw, pax: dict[str, str], longs: dict[bytes, str], offset: int)
     link = pax.get("linkpath") or longs.get(b"K") or _text(raw.link, offset)
     size = _pax_size(pax["size"], offset) if "size" in pax else raw.size
     mtime = _pax_mtime(pax["mtime"], offset) if "mtime" in pax else raw.mtime
-    mtime = min(mtime, _OCTAL_SIZE - 1)
+    mtime = min(mtime, MAX_MTIME)
     path = normal_path(name, offset)
     mode = raw.mode & 0o755 | 0o600
+    if raw.typeflag in b"0\0005" and link:
+        raise _corrupt(offset, f"{name!r} is no link but has a target")
     if raw.typeflag in b"0\0":
         if not path or name.endswith(("/", "/.")):
             raise _corrupt(offset, f"a file with the name of a directory, {name!r}")

@@ -1,8 +1,9 @@
-"""What a worker process runs: ``python -P -m etcetera.transfer.worker``.
+"""What a worker process runs: ``python -P -m etcetera.transfer.worker DESCRIPTOR``.
 
-It reads requests from its standard input and writes one reply each to its standard output, until
-the input ends: so it never outlives its parent, however that one ends. Both are marshalled tuples
-behind their length. A request is a method of :class:`Pack` or :class:`Unpack` and its arguments; a
+It reads requests from its standard input and writes one reply each to the descriptor that its
+argument names, until the input ends: so it never outlives its parent, however that one ends. (Its
+standard output is for whatever a Python prints when it starts.) Both are marshalled tuples behind
+their length. A request is a method of :class:`Pack` or :class:`Unpack` and its arguments; a
 reply begins with whether it worked, and goes on with the result or with the error's name and text.
 
 Only plain values cross the border; :mod:`etcetera.transfer.workers` is the other side.
@@ -95,9 +96,8 @@ class Unpack:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    requests, replies = sys.stdin.buffer, sys.stdout.buffer
-    # What anything prints must not get between the replies.
-    sys.stdout = sys.stderr
+    requests = sys.stdin.buffer
+    replies = os.fdopen(int(sys.argv[1]), "wb")
     methods: dict[str, Callable[..., tuple[Any, ...]]] = {}
     while (request := receive(requests)) is not None:
         name, *arguments = request

@@ -26,11 +26,82 @@ from etcetera.transfer.worker import receive, send
 _END_SECONDS = 5.0
 
 
+class _Process:
+    """One worker process and the pipe that its replies come through."""
+
+    def __init__(self) -> None:
+        """Start it.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        if not sys.executable:
+            raise FileNotFoundError("no Python to run")
+        replies, write = os.pipe()
+        # The worker takes settings from the environment only if this process does; -P keeps the
+        # current directory, where anything may lie, out of its module path.
+        flags = ["-I"] if sys.flags.isolated else ["-E"] if sys.flags.ignore_environment else []
+        command = [sys.executable, *flags, "-P", "-m", "etcetera.transfer.worker", str(write)]
+        package = str(Path(etcetera.__file__).parent.parent)
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[write],
+                env={**os.environ, "PYTHONPATH": path},
+                # Ctrl-C is the parent's to handle.
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(replies)
+            raise
+        finally:
+            os.close(write)
+        self._replies = os.fdopen(replies, "rb")
+
+    def ask(self, *request: Any) -> tuple[Any, ...]:
+        """Send a request and wait for what it gives.
+
+        Raises:
+            EtceteraError: What the worker raised, or StoreError if it has ended.
+        """
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker
+        reply: tuple[Any, ...] | None = None
+        with suppress(BrokenPipeError):
+            send(self._process.stdin, request)
+            reply = receive(self._replies)
+        if reply is None:
+            raise StoreError(
+                f"A worker process ended unexpectedly, with status {self._process.wait()}; "
+                "if memory is short, try again with threads = 1"
+            )
+        worked, *result = reply
+        if not worked:
+            name, message = result
+            error: type[errors.EtceteraError] = getattr(errors, name)
+            raise error(message)
+        return tuple(result)
+
+    def end(self) -> None:
+        """Let it end, and wait until it has."""
+        for stream in (self._process.stdin, self._replies):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
 class Workers:
     """Some worker processes that do the same; each is used by one thread at a time."""
 
-    def __init__(self, processes: list["subprocess.Popen[bytes]"]) -> None:
-        self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+    def __init__(self, processes: list[_Process]) -> None:
+        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         for process in processes:
             self._idle.put(process)
 
@@ -58,7 +129,7 @@ class Workers:
     def _call(self, *request: Any) -> tuple[Any, ...]:
         process = self._idle.get()
         try:
-            return _ask(process, *request)
+            return process.ask(*request)
         finally:
             self._idle.put(process)
 
@@ -74,63 +145,17 @@ def workers(count: int, *opening: Any) -> Iterator[Workers | None]:
     Yields:
         ``None`` without any: also where none can be started, as in a program that embeds Python.
     """
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[_Process] = []
     ready = count > 0
     try:
         try:
-            processes.extend(_start() for _ in range(count))
+            for _ in range(count):
+                processes.append(_Process())  # noqa: PERF401 - those started are ended, too
             for process in processes:
-                _ask(process, *opening)
+                process.ask(*opening)
         except (OSError, StoreError):
             ready = False
         yield Workers(processes) if ready else None
     finally:
         for process in processes:
-            _end(process)
-
-
-def _start() -> "subprocess.Popen[bytes]":
-    # -P keeps the current directory, where anything may lie, out of the module path.
-    command = [sys.executable, "-P", "-m", "etcetera.transfer.worker"]
-    package = str(Path(etcetera.__file__).parent.parent)
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    return subprocess.Popen(  # noqa: S603 - this very interpreter
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
-        # Ctrl-C is the parent's to handle.
-        start_new_session=True,
-    )
-
-
-def _ask(process: "subprocess.Popen[bytes]", *request: Any) -> tuple[Any, ...]:
-    assert process.stdin is not None  # noqa: S101 - for the type checker
-    assert process.stdout is not None  # noqa: S101
-    reply: tuple[Any, ...] | None = None
-    with suppress(BrokenPipeError):
-        send(process.stdin, request)
-        reply = receive(process.stdout)
-    if reply is None:
-        raise StoreError(
-            f"A worker process ended unexpectedly, with status {process.wait()}; "
-            "if memory is short, try again with threads = 1"
-        )
-    worked, *result = reply
-    if not worked:
-        name, message = result
-        error: type[errors.EtceteraError] = getattr(errors, name)
-        raise error(message)
-    return tuple(result)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with suppress(OSError):
-                stream.close()
-    try:
-        process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+            process.end()

@@ -46,7 +46,7 @@ def test_links_are_not_followed(swapped: str, extractor: Extractor, tmp_path: Pa
         with pytest.raises(UnsafeArchive):
             writer.directory(Entry("d/e/f", "d", 0, 0o755, 7))
         with pytest.raises(UnsafeArchive):
-            writer.copy(file("copy")._replace(target="d/e/x"))
+            writer.hard_link(file("copy")._replace(target="d/e/x"))
     assert trees.everything(canary) == before
 
 

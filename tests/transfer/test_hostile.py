@@ -586,11 +586,31 @@ def test_owner_is_the_caller(outside: Path) -> None:
     )
 
 
-def test_hard_links_are_copies(outside: Path) -> None:
-    """PL-10: writing to one of two equal files does not reach the other."""
+def test_hard_links_stay_links(outside: Path) -> None:
+    """PL-10: names of one file share it, so that thousands of them cost no more than one."""
     target = outside.parent / "target"
-    unpack([dataset(file(F, b"same"), hard_link(b"data/train/g", F))], target)
-    assert (target / "data/train/f").stat().st_nlink == 1
+    names = [hard_link(f"data/train/{number}".encode(), F) for number in range(100)]
+    tally = unpack([dataset(file(F, b"same"), *names)], target)
+    assert (target / "data/train/f").stat().st_nlink == 101
+    assert (target / "data/train/99").read_bytes() == b"same"
+    assert tally.total.bytes == 101 * len(b"same")
+
+
+def test_implied_directories_are_bounded(outside: Path) -> None:
+    """RX-03: a few long paths cannot make directories by the hundred thousand."""
+    paths = [f"data/train/{number}/" + "d/" * 1900 + "f" for number in range(20)]
+    members = [pax((b"path", path.encode())) + file(b"f") for path in paths]
+    with pytest.raises(UnsafeArchive, match="does not name"):
+        unpack([dataset(*members)], outside.parent / "target")
+
+
+@pytest.mark.parametrize("key", ["SCHILY.realsize", "SUN.holesdata"])
+def test_other_sizes(key: str, outside: Path) -> None:
+    """TF-25: what gives a file another size to some readers is refused."""
+    with pytest.raises(CorruptArchive, match="another size"):
+        unpack(
+            [dataset(pax((key.encode(), b"4")) + file(F, b"x" * 600))], outside.parent / "target"
+        )
 
 
 THREE = (directory(b"data/"), file(F, b"x" * 600), file(D, b"y"))

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 
-from etcetera.errors import InvalidDataset
+from etcetera.errors import InvalidDataset, SourceChanged
 from etcetera.transfer.paths import order_key
-from etcetera.transfer.scan import fingerprint, scan
+from etcetera.transfer.scan import scan
 from etcetera.transfer.tar import header, padded
 from tests import trees
 
@@ -209,16 +209,47 @@ def test_unreadable(path: str, mode: int, error: str, tmp_path: Path) -> None:
 def test_fingerprint(tmp_path: Path) -> None:
     """A fingerprint changes with a size, a time or a name; not with directories' times."""
     root = base(tmp_path)
-    first = fingerprint(root)
+    first = scan(root).fingerprint
     os.utime(root / "data", (9, 9))
-    assert fingerprint(root) == first == scan(root).fingerprint
+    assert scan(root).fingerprint == first
     seen = {first}
     os.utime(root / "README.md", (9, 9))
-    seen.add(fingerprint(root))
+    seen.add(scan(root).fingerprint)
     (root / "README.md").rename(root / "readme")
-    seen.add(fingerprint(root))
+    seen.add(scan(root).fingerprint)
     with (root / "readme").open("ab") as file:
         file.write(b"x")
     os.utime(root / "readme", (9, 9))
-    seen.add(fingerprint(root))
+    seen.add(scan(root).fingerprint)
     assert len(seen) == 4
+
+
+def test_newest(tmp_path: Path) -> None:
+    """Whatever changes, even with the times put back or by names alone, is newer than before."""
+    root = base(tmp_path)
+    before = scan(root).newest
+    file = root / "README.md"
+    status = file.stat()
+    file.write_bytes(bytes(status.st_size))
+    os.utime(file, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    assert scan(root).newest > before
+
+
+def test_swapped_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PK-09: a directory that becomes a link while it is looked at is not followed."""
+    root = base(tmp_path)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    inside = root / "data" / "train"
+    real = os.scandir
+
+    def swap(descriptor: int) -> object:
+        if inside.is_dir() and not inside.is_symlink():
+            inside.rename(tmp_path / "moved")
+            inside.symlink_to(outside)
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "scandir", swap)
+    with pytest.raises((SourceChanged, InvalidDataset)):
+        scan(root)

@@ -65,13 +65,12 @@ def test_damaged_frame(position: int) -> None:
 
 
 def test_headers_of_other_writers() -> None:
-    """The same entry in another dialect is the same entry; one that goes on longer is not."""
+    """A header that says the same in another dialect is not the one that the format specifies."""
     one = member("data/train/" + "n" * 120, b"")
     other = gnu_long(one.entry.path.encode()) + file(b"short", mtime=7)
-    check_header(memoryview(other), one._replace(header_size=len(other)))
-    for size in (512, 1024, len(other) + 512):
-        with pytest.raises(CorruptArchive):
-            check_header(memoryview(other + bytes(1024)), one._replace(header_size=size))
+    check_header(memoryview(header(one.entry)), one)
+    with pytest.raises(CorruptArchive):
+        check_header(memoryview(other), one._replace(header_size=len(other)))
 
 
 def test_content_is_checked() -> None:
