@@ -12,7 +12,6 @@ import anyio
 from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import (
     ConfigError,
-    EtceteraError,
     NetworkError,
     RemoteChanged,
     StoreError,
@@ -21,7 +20,7 @@ from etcetera.errors import (
 from etcetera.stores import Data, ObjectInfo, PartLimits
 from etcetera.stores.common import check_key, check_range, uninterrupted
 from etcetera.stores.s3_client import STALL_SECONDS, Connection, delays
-from etcetera.stores.s3_errors import Place, Refused, translate
+from etcetera.stores.s3_errors import Place, Refused, answering
 from etcetera.stores.s3_publish import (
     Publication,
     describe,
@@ -44,7 +43,7 @@ EMPTY_PAGES = 1000
 
 # S3 User Guide, "Multipart upload limits".
 _LIMITS = PartLimits(min_part=5 << 20, max_part=5 << 30, max_parts=10_000)
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _CHANGED = frozenset[str | int]({"PreconditionFailed", "NoSuchKey", 404, 412})
 _OUT_OF_RANGE = frozenset[str | int]({"InvalidRange", 416})
 
@@ -124,7 +123,8 @@ class S3Object:
         answer = await self._ask(begin, stop)
         body = answer["Body"]
         try:
-            with anyio.fail_after(STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND):
+            seconds = STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND
+            with answering(self.connection.place), anyio.fail_after(seconds):
                 exact = self._check(answer, begin, stop)
                 excess = False
                 while wanted.position < stop:
@@ -134,15 +134,6 @@ class S3Object:
                     excess = wanted.add(piece)
                 if exact and (excess or await body.read(READ_BYTES)):
                     raise StoreError(f"{self.info.key}: the server sent more than asked for")
-        except EtceteraError:
-            raise
-        except Exception as error:
-            meaning = translate(error, self.connection.place)
-            if meaning is None:
-                raise
-            # A message that had to be masked must not come back through the cause.
-            masked = self.connection.place.show(error) != str(error)
-            raise meaning from None if masked else error
         finally:
             # Gives the connection up, unless the body was read to its end.
             body.close()
@@ -221,17 +212,12 @@ class S3Store:
             page = await self.connection.call(
                 "list_objects_v2", Prefix=self.prefix, Delimiter="/", MaxKeys=PAGE_KEYS, **token
             )
-            names = [entry["Key"] for entry in page.get("Contents", ())]
-            below = [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
-            for key, entry in zip(names, page.get("Contents", ()), strict=True):
-                name = key.removeprefix(self.prefix)
-                # The prefix itself may be an object: a console's "folder".
-                if name and "/" not in name:
-                    yield describe(name, entry)
-            following = page.get("NextContinuationToken")
-            if not page.get("IsTruncated") or not following:
+            with answering(self.connection.place):
+                found, ends, following = _interpret(page, self.prefix, self.connection.place)
+            for info in found:
+                yield info
+            if not following:
                 return
-            ends = (*names[-1:], *below[-1:])
             empty = 0 if ends else empty + 1
             if following in seen or (ends and ends == last) or empty > EMPTY_PAGES:
                 raise NetworkError(
@@ -244,13 +230,13 @@ class S3Store:
     async def head(self, key: str) -> ObjectInfo | None:
         """Describe one object; see :class:`etcetera.stores.Store`."""
         answer = await look_before_publishing(self.connection, self._key(key))
-        return None if answer is None else describe(key, answer)
+        return None if answer is None else describe(self.connection.place, key, answer)
 
     @asynccontextmanager
     async def open(self, key: str) -> AsyncIterator[S3Object | None]:
         """Pin one object; see :class:`etcetera.stores.Store`."""
         answer = await look(self.connection, self._key(key))
-        found = None if answer is None else describe(key, answer)
+        found = None if answer is None else describe(self.connection.place, key, answer)
         yield None if found is None else S3Object(self.connection, self._key(key), found)
 
     async def put(self, key: str, data: Data, *, overwrite: bool) -> ObjectInfo:
@@ -293,3 +279,21 @@ class S3Store:
     async def delete(self, key: str) -> None:
         """Remove one object; see :class:`etcetera.stores.Store`."""
         await self.connection.call("delete_object", writes=True, Key=self._key(key))
+
+
+def _interpret(
+    page: dict[str, Any], prefix: str, place: Place
+) -> tuple[list[ObjectInfo], tuple[str, ...], str]:
+    """Return the objects of a page, what it ends with, and the token of the next one, if any."""
+    found, keys = [], []
+    for entry in page.get("Contents", ()):
+        keys.append(entry["Key"])
+        name = entry["Key"].removeprefix(prefix)
+        # The prefix itself may be an object: a console's "folder".
+        if name and "/" not in name:
+            found.append(describe(place, name, entry))
+    below = [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
+    following = page.get("NextContinuationToken") if page.get("IsTruncated") else ""
+    if not isinstance(following, str | None):
+        raise TypeError("no continuation token")
+    return found, (*keys[-1:], *below[-1:]), following or ""

@@ -26,7 +26,7 @@ from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError, NetworkError, NotAllowed
 from etcetera.stores import Data
 from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
-from etcetera.stores.s3_errors import Place, no_credentials, translate
+from etcetera.stores.s3_errors import Place, answering, no_credentials, translate
 
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 60.0
@@ -179,22 +179,18 @@ class Connection:
         arguments: dict[str, Any],
     ) -> dict[str, Any]:
         public = "ACL" in arguments
-        try:
-            with anyio.fail_after(REQUEST_SECONDS) as scope, ExitStack() as sent:
-                if body is not None:
-                    stream = _Body(body, scope)
-                    sent.callback(stream.release)
-                    arguments = arguments | {"Body": stream}
-                method = getattr(client, operation)
-                answer: dict[str, Any] = await method(Bucket=self.place.bucket, **arguments)
-        except Exception as error:
-            meaning = translate(error, self.place, expected=expected, public=public)
-            if meaning is None:
+        with answering(self.place, expected=expected, public=public):
+            try:
+                with anyio.fail_after(REQUEST_SECONDS) as scope, ExitStack() as sent:
+                    if body is not None:
+                        stream = _Body(body, scope)
+                        sent.callback(stream.release)
+                        arguments = arguments | {"Body": stream}
+                    method = getattr(client, operation)
+                    answer: dict[str, Any] = await method(Bucket=self.place.bucket, **arguments)
+            except Exception as error:
+                self._answered |= hasattr(error, "response")
                 raise
-            self._answered |= hasattr(error, "response")
-            # A message that had to be masked must not come back through the cause.
-            masked = self.place.show(error) != str(error)
-            raise meaning from None if masked else error
         self._answered = True
         return answer
 

@@ -4,7 +4,8 @@ Of an error answer only its code and message are shown: the rest may echo keys a
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,10 @@ _PASSING = {
 }
 
 
+# What comes of answers that lack something or hold nonsense, in botocore and here.
+_SENSELESS = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+
+
 class Refused(StoreError):
     """An error answer that the caller of a request said it can deal with."""
 
@@ -95,6 +100,32 @@ class Place:
             for character in line
         )
         return line if len(line) <= _MESSAGE_LENGTH else f"{line[:_MESSAGE_LENGTH]}…"
+
+
+@contextmanager
+def answering(
+    place: Place, *, expected: Collection[str | int] = (), public: bool = False
+) -> Iterator[None]:
+    """Translate whatever goes wrong while an answer is received or interpreted.
+
+    The arguments are those of :func:`translate`.
+    """
+    try:
+        yield
+    except EtceteraError:
+        raise
+    except Exception as error:
+        meaning = translate(error, place, expected=expected, public=public)
+        if meaning is None and isinstance(error, _SENSELESS):
+            reason = place.show(f"{type(error).__name__}: {error}")
+            meaning = NetworkError(
+                f"{place.endpoint} did not answer sensibly ({reason}); is it an S3 server?"
+            )
+        if meaning is None:
+            raise
+        # A message that had to be masked must not come back through the cause.
+        masked = place.show(error) != str(error)
+        raise meaning from None if masked else error
 
 
 def translate(

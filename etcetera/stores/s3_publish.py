@@ -22,7 +22,7 @@ from etcetera.errors import (
 )
 from etcetera.stores import ObjectInfo
 from etcetera.stores.s3_client import Connection, delays
-from etcetera.stores.s3_errors import Refused
+from etcetera.stores.s3_errors import Place, Refused, answering
 
 ATTEMPTS = 5
 """How often the request that publishes is sent before giving up."""
@@ -89,11 +89,18 @@ async def look(connection: Connection, key: str, *, blind: bool = False) -> dict
     return answer
 
 
-def describe(key: str, answer: dict[str, Any]) -> ObjectInfo:
-    """Return what a listing or a HEAD answer says about an object."""
-    size = answer["ContentLength"] if "ContentLength" in answer else answer["Size"]
-    modified = answer["LastModified"].astimezone(UTC)
-    return ObjectInfo(key=key, size=size, modified=modified, etag=plain_etag(answer))
+def describe(place: Place, key: str, answer: dict[str, Any]) -> ObjectInfo:
+    """Return what a listing or a HEAD answer says about an object.
+
+    Raises:
+        NetworkError: It says nothing sensible.
+    """
+    with answering(place):
+        size = answer["ContentLength"] if "ContentLength" in answer else answer["Size"]
+        if not 0 <= size < 1 << 63:
+            raise ValueError("an impossible size")
+        modified = answer["LastModified"].astimezone(UTC)
+        return ObjectInfo(key=key, size=size, modified=modified, etag=plain_etag(answer))
 
 
 def plain_etag(answer: dict[str, Any]) -> str:
@@ -194,7 +201,7 @@ class Publication:
         return found.get("ContentLength") == self.size and (changed or bool(answer.get("ETag")))
 
     def _checked(self, found: dict[str, Any]) -> ObjectInfo:
-        info = describe(self.name, found)
+        info = describe(self.connection.place, self.name, found)
         if info.size != self.size:
             raise StoreError(
                 f"{self.url} has {info.size} bytes instead of {self.size}; "

@@ -24,7 +24,7 @@ from etcetera.stores.common import (
     uninterrupted,
 )
 from etcetera.stores.s3_client import Connection
-from etcetera.stores.s3_errors import Refused
+from etcetera.stores.s3_errors import Refused, answering
 from etcetera.stores.s3_publish import NONCE, Publication
 
 _NO_CHECKSUMS = frozenset[str | int]({"NotImplemented", "InvalidArgument", "InvalidRequest", 501})
@@ -90,7 +90,8 @@ class S3Upload:
                 self.connection.checksums = False
         if answer is None:
             answer = await self._call("create_multipart_upload", **arguments)
-        self.id = answer["UploadId"]
+        with answering(self.connection.place):
+            self.id = answer["UploadId"]
         # A server that ignores what it does not know does not repeat it.
         self._checksums = answer.get("ChecksumAlgorithm") == "CRC32"
 

@@ -37,7 +37,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     length: int | None = None
-    """Content-Length, if it is to be a lie."""
+    """Content-Length, if it is to be a lie; none at all if it is negative."""
     silent: bool = False
     """Whether the connection is closed without any answer."""
 
@@ -178,6 +178,8 @@ async def _receive(reader: asyncio.StreamReader) -> Request:
 def _send(writer: asyncio.StreamWriter, answer: Answer, *, with_body: bool) -> None:
     length = len(answer.body) if answer.length is None else answer.length
     headers = {"Content-Length": str(length), "Connection": "close"} | answer.headers
+    if length < 0:
+        del headers["Content-Length"]
     lines = [f"HTTP/1.1 {answer.status} Text", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
     writer.write("\r\n".join(lines).encode("latin-1") + (answer.body if with_body else b""))
 

@@ -837,6 +837,7 @@ async def test_range_ignored(fake: FakeS3, store: Store) -> None:
         ("bytes 10-29/251001", RemoteChanged),
         ("bytes 10-29/29", TruncatedArchive),
         ("bytes */251000", StoreError),
+        (f"bytes 10-29/{'9' * 5000}", StoreError),
         ("", StoreError),
     ],
 )
@@ -956,6 +957,53 @@ async def test_endless_listing(
         assert [info async for info in store.list()]
     assert len(fake.seen) == len(pages)
     assert {request.query["max-keys"][0] for request in fake.seen} == {"100"}
+
+
+WHEN = "<LastModified>2026-11-02T10:00:00Z</LastModified>"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        f"<Size>1</Size>{WHEN}",
+        f"<Key>a</Key><Key>b</Key><Size>1</Size>{WHEN}",
+        f"<Key>a</Key>{WHEN}",
+        f"<Key>a</Key><Size>many</Size>{WHEN}",
+        f"<Key>a</Key><Size>-1</Size>{WHEN}",
+        f"<Key>a</Key><Size>{'9' * 5000}</Size>{WHEN}",
+        "<Key>a</Key><Size>1</Size>",
+        "<Key>a</Key><Size>1</Size><LastModified>yesterday</LastModified>",
+        "<Key>a</Key><Size>1</Size><LastModified>0001-01-01T00:00:00+14:00</LastModified>",
+    ],
+)
+async def test_senseless_listing(fake: FakeS3, store: Store, entry: str) -> None:
+    """An entry that lacks something or holds nonsense is the server's fault, in our words."""
+    body = f"<ListBucketResult><Contents>{entry}</Contents></ListBucketResult>"
+    fake.tricks["list"] = [Answer(body=body.encode())] * 10
+    with pytest.raises(NetworkError, match="did not answer sensibly"):
+        assert [info async for info in store.list()]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(headers={"Last-Modified": "Mon, 02 Nov 2026 10:00:00 GMT"}, length=-1),
+        Answer(),
+        Answer(headers={"Last-Modified": "yesterday"}),
+    ],
+)
+async def test_senseless_head(fake: FakeS3, store: Store, answer: Answer) -> None:
+    """An object without size or time is the server's fault, in our words."""
+    fake.tricks["head"] = [answer] * 10
+    with pytest.raises(NetworkError, match="did not answer sensibly"):
+        await store.head("a.tgz")
+
+
+async def test_senseless_create(fake: FakeS3, store: Store) -> None:
+    """An upload without an id is the server's fault, in our words."""
+    fake.tricks["create"] = [Answer(body=b"<R></R>")] * 10
+    with pytest.raises(NetworkError, match="did not answer sensibly"):
+        await push(store)
 
 
 async def test_concurrent_first_requests(moto_settings: RepositorySettings) -> None:
