@@ -230,6 +230,8 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
     from aiobotocore.session import AioSession
     from botocore import UNSIGNED
 
+    from etcetera.stores.s3_session import LimitedSession
+
     session = AioSession(profile=settings.profile)
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     keys = {
@@ -248,6 +250,7 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
         connect_timeout=CONNECT_SECONDS,
         read_timeout=STALL_SECONDS,
         max_pool_connections=CONNECTIONS,
+        http_session_cls=LimitedSession,
         # Checksums are ours: botocore would compute them, and sign bodies, on the event loop.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

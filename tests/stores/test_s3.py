@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -1004,6 +1004,22 @@ async def test_senseless_create(fake: FakeS3, store: Store) -> None:
     fake.tricks["create"] = [Answer(body=b"<R></R>")] * 10
     with pytest.raises(NetworkError, match="did not answer sensibly"):
         await push(store)
+
+
+@pytest.mark.parametrize(
+    ("operation", "status"), [("list", 200), ("list", 403), ("create", 200), ("get", 403)]
+)
+async def test_endless_answer(fake: FakeS3, store: Store, operation: str, status: int) -> None:
+    """Of an answer that is no object's data no more is taken than any honest one has."""
+    fake.objects["a.tgz"] = DATA, {}
+    fake.tricks[operation] = [Answer(status, body=b"x" * ((2 << 20) + 1))] * 10
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "list": lambda: anext(aiter(store.list())),
+        "create": lambda: push(store),
+        "get": lambda: read(store, 0, 10),
+    }
+    with pytest.raises(NetworkError, match=r"http://127.0.0.1:\d+ .*more than 2 MiB"):
+        await calls[operation]()
 
 
 async def test_concurrent_first_requests(moto_settings: RepositorySettings) -> None:
