@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime
 from math import inf
 from typing import Any, TypeVar
 
@@ -13,6 +14,9 @@ from etcetera.errors import InvalidName, StoreError
 GRACE_SECONDS = 10.0
 """How long what must not be torn may hold up a cancellation."""
 
+# A day within what datetime can hold.
+_EARLIEST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
+_LATEST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 _T = TypeVar("_T")
 
 
@@ -22,6 +26,11 @@ def leave_note(error: BaseException, note: str) -> None:
     if not isinstance(error, Exception):
         # Nobody is shown a cancellation.
         logging.getLogger("etcetera").warning("%s", note)
+
+
+def time_from(seconds: float) -> datetime:
+    """Return the time that a clock, right or not, meant; any time zone can show it."""
+    return datetime.fromtimestamp(min(max(seconds, _EARLIEST), _LATEST), UTC)
 
 
 def check_key(key: str) -> str:

@@ -11,7 +11,6 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -41,6 +40,7 @@ from etcetera.stores.common import (
     check_parts,
     check_range,
     clean_up,
+    time_from,
     uninterrupted,
 )
 from etcetera.stores.file_parts import Descriptor, create_part, guarded, remove_dead_parts
@@ -305,7 +305,7 @@ class FileStore:
 def _describe(key: str, status: os.stat_result) -> ObjectInfo:
     # Not the change time: it moves when the hidden name is removed.
     etag = f"{status.st_dev:x}-{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
-    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    modified = time_from(status.st_mtime)
     return ObjectInfo(key=key, size=status.st_size, modified=modified, etag=etag)
 
 

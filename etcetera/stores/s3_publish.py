@@ -7,7 +7,6 @@ where the same request, sent twice, is refused because of what it did the first 
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from etcetera.errors import (
     StoreError,
 )
 from etcetera.stores import ObjectInfo
+from etcetera.stores.common import time_from
 from etcetera.stores.s3_client import Connection, delays
 from etcetera.stores.s3_errors import Place, Refused, answering
 
@@ -99,7 +99,7 @@ def describe(place: Place, key: str, answer: dict[str, Any]) -> ObjectInfo:
         size = answer["ContentLength"] if "ContentLength" in answer else answer["Size"]
         if not 0 <= size < 1 << 63:
             raise ValueError("an impossible size")
-        modified = answer["LastModified"].astimezone(UTC)
+        modified = time_from(answer["LastModified"].timestamp())
         return ObjectInfo(key=key, size=size, modified=modified, etag=plain_etag(answer))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+from datetime import UTC, datetime, timedelta, timezone
 
 import anyio
 import anyio.lowlevel
@@ -10,7 +11,7 @@ import pytest
 
 from etcetera.errors import NetworkError, StoreError
 from etcetera.stores import common
-from etcetera.stores.common import clean_up, uninterrupted
+from etcetera.stores.common import clean_up, time_from, uninterrupted
 
 
 class Request:
@@ -197,3 +198,16 @@ async def test_clean_up_that_fails() -> None:
     assert error.__notes__ == ["an upload is left"]
     with pytest.raises(StoreError, match="an upload is left"):
         await clean_up(fail(), None, left="")
+
+
+@pytest.mark.parametrize("seconds", [300_000_000_000, 253_402_300_799, 1e300, -1e300])
+def test_times_beyond_the_calendar(seconds: float) -> None:
+    """A time in a year that no calendar has becomes one that any time zone can show."""
+    for hours in (-23, 23):
+        time = time_from(seconds).astimezone(timezone(timedelta(hours=hours)))
+        assert time.year == (9999 if seconds > 0 else 1)
+
+
+def test_usual_times() -> None:
+    """Any other time stays what it is."""
+    assert time_from(0.25) == datetime(1970, 1, 1, microsecond=250_000, tzinfo=UTC)
