@@ -53,8 +53,10 @@ async def open_s3_store(settings: RepositorySettings) -> AsyncIterator["S3Store"
     """Open ``s3://bucket/prefix``; credentials are looked for at the first request.
 
     Raises:
-        ConfigError: The URL names no bucket.
+        ConfigError: The URL names no bucket, or has a query or a fragment.
     """
+    if not {"?", "#"}.isdisjoint(settings.url):
+        raise ConfigError(f"{redact_url(settings.url)!r}: an s3:// URL has neither ? nor #")
     bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
         raise ConfigError(f"{redact_url(settings.url)!r} names no bucket: s3://bucket/prefix")
