@@ -244,7 +244,9 @@ def write_archive(path: Path, files: int) -> None:
             )
             frame = make_frame(data, 1)
             members = [
-                PackedMember(entry, BLOCK, hashlib.sha256(content).hexdigest())
+                PackedMember(
+                    entry, BLOCK, hashlib.sha256(content).hexdigest() if entry.kind == "f" else ""
+                )
                 for entry, content in entries
             ]
             index.add_frame(frame, members)
@@ -252,6 +254,7 @@ def write_archive(path: Path, files: int) -> None:
 
         meta = b'{"kind": "many"}'
         add([(Entry("meta.json", "f", len(meta), 0o644, 0), meta)])
+        add([(Entry(path, "d", 0, 0o755, 0), b"") for path in ("data", "data/train")])
         for start in range(0, files, 2000):
             numbers = range(start, min(start + 2000, files))
             add([(Entry(f"data/train/{number:09}", "f", 0, 0o644, 0), b"") for number in numbers])
