@@ -9,10 +9,11 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from time import perf_counter, time_ns
-from typing import Literal, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
 from etcetera.config import Config, RepositorySettings, redact_url
-from etcetera.dataset import Dataset, check_name, parse_meta
+from etcetera.dataset import Dataset, check_name
+from etcetera.describe import local_info, local_listing, remote_info
 from etcetera.errors import (
     AlreadyExists,
     ArchiveError,
@@ -22,27 +23,22 @@ from etcetera.errors import (
     UsageError,
 )
 from etcetera.home import Home
-from etcetera.progress import Phase, Progress, ProgressCallback
+from etcetera.progress import Meter, ProgressCallback
 from etcetera.receipts import Receipt
-from etcetera.repository import Repository, open_repository, split_name
-from etcetera.results import DatasetInfo, Listing, PartitionInfo, PullResult, PushResult
+from etcetera.repository import open_repository, split_name
+from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
 from etcetera.singleflight import share
-from etcetera.transfer.archive import Archive, Index, TooLarge
 from etcetera.transfer.extract import check_space
 from etcetera.transfer.flow import in_thread, in_threads
 from etcetera.transfer.options import MiB
 from etcetera.transfer.pull import pull as pull_archive
 from etcetera.transfer.push import prepare
 from etcetera.transfer.push import push as push_archive
-from etcetera.transfer.scan import Totals, scan
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 _logger = logging.getLogger("etcetera")
-
-_MAX_META = MiB
-"""Bytes of a ``meta.json`` that is read out of an archive."""
 
 
 async def adataset(
@@ -110,7 +106,7 @@ async def alisting(
     """List datasets with size, date and kind; looks at every file of the local ones."""
     config = await _loaded(config)
     if not (remote or repository):
-        return await _scanning(_local_listing, Home(config.home))
+        return await _scanning(local_listing, Home(config.home))
     async with open_repository(config, repository) as remotes:
         return [
             Listing(
@@ -233,7 +229,7 @@ async def apush(
     dataset = await in_thread(Dataset, home.path / name, name)
     async with open_repository(config, repository) as remotes:
         store, key = remotes.store, remotes.key(name)
-        meter = _Meter("push", name, progress)
+        meter = Meter("push", name, progress)
         meter.tell("scan")
         prepared = await prepare(dataset.root, store, key, config.transfer)
         scanned, plan = prepared.scan, prepared.plan
@@ -350,11 +346,11 @@ async def ainfo(
     repository, name = split_name(name, repository)
     config = await _loaded(config)
     if not (remote or repository):
-        return await _scanning(_local_info, Home(config.home), name)
+        return await _scanning(local_info, Home(config.home), name)
     async with open_repository(config, repository) as remotes:
         with _naming(remotes.url(name)):
             async with remotes.open(name) as (archive, index):
-                return await _remote_info(name, remotes, archive, index)
+                return await remote_info(name, remotes, archive, index)
 
 
 async def _loaded(config: Config | None) -> Config:
@@ -440,7 +436,7 @@ async def _pull(
                         digest=footer.digest if footer else None,
                         dry_run=True,
                     )
-                meter = _Meter("pull", name, progress)
+                meter = Meter("pull", name, progress)
                 size, how = archive.info.size / MiB, "with an" if index else "without"
                 _logger.info("Archive: %.1f MiB, %s index", size, how)
                 meter.total = index.root.data_size if index else None
@@ -497,122 +493,3 @@ def _naming(url: str) -> Iterator[None]:
         for note in getattr(error, "__notes__", ()):
             named.add_note(note)
         raise named from error
-
-
-class _Meter:
-    """Adds up what a transfer has done, and tells."""
-
-    def __init__(
-        self, operation: Literal["push", "pull"], name: str, callback: ProgressCallback | None
-    ) -> None:
-        self.total: int | None = None
-        self._operation: Literal["push", "pull"] = operation
-        self._name = name
-        self._callback = callback
-        self._done = 0
-        self._transferred = 0
-
-    def add(self, size: int, transferred: int) -> None:
-        """Count one part or range."""
-        self._done += size
-        self._transferred += transferred
-        self.tell("transfer")
-
-    def finish(self) -> None:
-        """Tell that everything is done."""
-        self._done = self.total if self.total is not None else self._done
-        self.tell("done")
-
-    def tell(self, phase: Phase) -> None:
-        """Call back."""
-        if self._callback is not None:
-            self._callback(
-                Progress(
-                    operation=self._operation,
-                    name=self._name,
-                    phase=phase,
-                    done=self._done,
-                    total=self.total,
-                    transferred=self._transferred,
-                )
-            )
-
-
-def _local_info(home: Home, name: str, stop: threading.Event) -> DatasetInfo:
-    if home.find(name) is None:
-        raise DatasetNotFound(f"There is no local dataset {name}; etc ls shows what there is")
-    dataset = Dataset(home.path / name, name)
-    scanned = scan(dataset.root, stop)
-    entry = home.entry(name)
-    receipt = home.receipt(name)
-    same = receipt is not None and receipt.vouches_for(scanned)
-    return DatasetInfo(
-        name=name,
-        kind=entry.kind,
-        location=str(dataset.root),
-        modified=entry.modified,
-        partitions=_partitions(scanned.partitions),
-        files=scanned.total.files,
-        bytes=scanned.total.bytes,
-        digest=receipt.digest if receipt is not None and same else None,
-        repository=receipt.repository if receipt is not None else None,
-        meta=dict(dataset.meta),
-    )
-
-
-async def _remote_info(
-    name: str, remotes: Repository, archive: Archive, index: Index | None
-) -> DatasetInfo:
-    info = archive.info
-    result = partial(
-        DatasetInfo,
-        name=name,
-        kind="remote",
-        location=remotes.url(name),
-        modified=info.modified,
-        archive_bytes=info.size,
-        etag=info.etag,
-        repository=remotes.settings.url,
-    )
-    if index is None:
-        return result(partitions=None, files=None, bytes=None, digest=None)
-    meta: dict[str, object] = {}
-    try:
-        content = await index.read_file("meta.json", _MAX_META)
-        if content is not None:
-            meta = await in_thread(parse_meta, content, f"meta.json of {name}")
-    except (InvalidDataset, TooLarge) as error:
-        _logger.warning("%s", error)
-    return result(
-        partitions=_partitions(index.root.partitions),
-        files=index.footer.files,
-        bytes=index.footer.bytes,
-        digest=index.footer.digest,
-        meta=meta,
-    )
-
-
-def _partitions(totals: dict[str, Totals]) -> dict[str, PartitionInfo]:
-    return {name: PartitionInfo(total.files, total.bytes) for name, total in sorted(totals.items())}
-
-
-def _local_listing(home: Home, stop: threading.Event) -> list[Listing]:
-    return [
-        Listing(
-            name=entry.name,
-            kind=entry.kind,
-            bytes=None if entry.broken else _size(entry.path, stop),
-            modified=entry.modified,
-            location=str(entry.path),
-            broken=entry.broken,
-        )
-        for entry in home.entries()
-    ]
-
-
-def _size(path: Path, stop: threading.Event) -> int | None:
-    """Bytes of a dataset's files, ``None`` if it is none or cannot be read."""
-    try:
-        return scan(path, stop).total.bytes
-    except EtceteraError:
-        return None

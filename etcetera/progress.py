@@ -26,3 +26,42 @@ class Progress:
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]
 """Called on the event loop, at most once per part or range: keep it short."""
+
+
+class Meter:
+    """Adds up what a transfer has done, and tells."""
+
+    def __init__(
+        self, operation: Literal["push", "pull"], name: str, callback: ProgressCallback | None
+    ) -> None:
+        self.total: int | None = None
+        self._operation: Literal["push", "pull"] = operation
+        self._name = name
+        self._callback = callback
+        self._done = 0
+        self._transferred = 0
+
+    def add(self, size: int, transferred: int) -> None:
+        """Count one part or range."""
+        self._done += size
+        self._transferred += transferred
+        self.tell("transfer")
+
+    def finish(self) -> None:
+        """Tell that everything is done."""
+        self._done = self.total if self.total is not None else self._done
+        self.tell("done")
+
+    def tell(self, phase: Phase) -> None:
+        """Call back."""
+        if self._callback is not None:
+            self._callback(
+                Progress(
+                    operation=self._operation,
+                    name=self._name,
+                    phase=phase,
+                    done=self._done,
+                    total=self.total,
+                    transferred=self._transferred,
+                )
+            )
