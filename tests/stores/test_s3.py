@@ -660,6 +660,15 @@ async def test_public_refused(fake: FakeS3, code: str) -> None:
     assert fake.seen[0].headers["x-amz-acl"] == "public-read"
 
 
+async def test_public_refused_at_once(fake: FakeS3) -> None:
+    """Also an object of a single part is refused before any of it was sent."""
+    fake.tricks["create"] = [error(400, "AccessControlListNotSupported")]
+    async with open_store(fake.settings(public=True)) as store:
+        with pytest.raises(NotAllowed, match=r"remove public = true.*policy"):
+            await store.put("a.tgz", b"content", overwrite=False)
+    assert not {"part", "put"}.intersection(fake.operations)
+
+
 async def test_public_on_moto(moto_settings: RepositorySettings) -> None:
     """What is pushed to a public repository can be read by everybody, also unsigned."""
     async with open_store(replace(moto_settings, public=True)) as store:
