@@ -130,9 +130,14 @@ class LargeFile:
         with self._lock:
             if self._descriptor < 0:
                 with Descent(root) as descent:
-                    self._descriptor = _open(descent, self.entry)
-                # Early, rather than after reading a terabyte of something else.
-                _check_unchanged(self.entry, os.fstat(self._descriptor))
+                    descriptor = _open(descent, self.entry)
+                try:
+                    # Early, rather than after reading a terabyte of something else.
+                    _check_unchanged(self.entry, os.fstat(descriptor))
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+                self._descriptor = descriptor
         with os_errors(f"reading {self.entry.path}"):
             while content:
                 count = os.preadv(self._descriptor, [content], offset)
