@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -172,7 +173,6 @@ def _pack_frames(
     """Yield the archive's bytes, each piece with the tar bytes it stands for."""
     yield codec.GZIP_HEADER, 0
     chosen = crew(options, scanned.total.files, scanned.total.bytes)
-    root = open_root(scanned.root)
     large: dict[LargeFile, None] = {}
 
     def jobs() -> Iterator[Group | Slice]:
@@ -181,29 +181,33 @@ def _pack_frames(
                 large[job.file] = None
             yield job
 
+    def close_large() -> None:
+        for file in large:
+            file.close()
+
     def pack(job: Group | Slice) -> tuple[Frame, list[PackedMember]]:
         if processes is not None and isinstance(job, Group):
             return processes.pack(job.entries)
         return job.pack(root, options.level)
 
-    count = chosen.threads if chosen.processes else 0
-    with workers(count, "pack", os.fsencode(scanned.root), options.level) as processes:
+    with ExitStack() as stack:
+        root = open_root(scanned.root)
+        stack.callback(os.close, root)
+        count = chosen.threads if chosen.processes else 0
+        opening = ("pack", os.fsencode(scanned.root), options.level)
+        processes = stack.enter_context(workers(count, *opening))
+        stack.callback(close_large)
         packed = ordered(pack, jobs(), threads=chosen.threads, window=2 * chosen.threads + 4)
-        try:
-            for job, (frame, members) in packed:
-                index.add_frame(frame, members)
-                if isinstance(job, Slice):
-                    file = job.file
-                    if job.number == 0:
-                        index.begin_large(file.entry, len(file.head))
-                    if job.number == file.slices - 1:
-                        index.finish_large(file.member())
-                        del large[file]
-                yield frame.data, frame.size
-        finally:
-            packed.close()
-            for file in large:
-                file.close()
-            os.close(root)
+        stack.callback(packed.close)
+        for job, (frame, members) in packed:
+            index.add_frame(frame, members)
+            if isinstance(job, Slice):
+                file = job.file
+                if job.number == 0:
+                    index.begin_large(file.entry, len(file.head))
+                if job.number == file.slices - 1:
+                    index.finish_large(file.member())
+                    del large[file]
+            yield frame.data, frame.size
     for data in index.finish(options.level):
         yield data, 0
