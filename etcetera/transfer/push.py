@@ -201,13 +201,19 @@ def _pack_frames(
         stack.callback(packed.close)
         for job, (frame, members) in packed:
             index.add_frame(frame, members)
-            if isinstance(job, Slice):
-                file = job.file
-                if job.number == 0:
-                    index.begin_large(file.entry, len(file.head))
-                if job.number == file.slices - 1:
-                    index.finish_large(file.member())
-                    del large[file]
+            if isinstance(job, Slice) and _add_slice(index, job):
+                del large[job.file]
             yield frame.data, frame.size
     for data in index.finish(options.level):
         yield data, 0
+
+
+def _add_slice(index: IndexWriter, job: Slice) -> bool:
+    """Tell the index of the file whose slice was just added; return whether it was the last."""
+    file = job.file
+    if job.number == 0:
+        index.begin_large(file.entry, len(file.head))
+    if job.number < file.slices - 1:
+        return False
+    index.finish_large(file.member())
+    return True
