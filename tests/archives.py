@@ -39,7 +39,7 @@ def ignore(tar: int, archive: int) -> None:
 async def push_to(store: MemoryStore, root: Path, options: TransferOptions | None = None) -> Pushed:
     """Push *root*."""
     options = options or small()
-    prepared = await prepare(root, store, KEY, options)
+    prepared = await prepare(root, store, options)
     return await push(prepared, store, KEY, options, overwrite=False, report=ignore)
 
 

@@ -1,5 +1,6 @@
 """Run a command line, and say how it ended."""
 
+import gc
 import logging
 import sys
 import traceback
@@ -15,6 +16,8 @@ from etcetera.cli.options import Options, complete_commands
 from etcetera.cli.output import tell, to_json
 
 OTHER_FAILURE = 1
+import os
+SWITCH_SECONDS = float(os.environ.get("SW","0.005"))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -22,6 +25,7 @@ def run(arguments: Sequence[str]) -> int:
     from etcetera.cli.app import app
 
     began = perf_counter()
+    _use_all_of_the_process()
     _escape_what_cannot_be_encoded()
     options = Options()
     try:
@@ -105,3 +109,11 @@ def _escape_what_cannot_be_encoded() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _use_all_of_the_process() -> None:
+    """Tune the interpreter for the one thing that this process does."""
+    # Importing, and lists of a million files, make much that is no garbage.
+    gc.set_threshold(100_000, 20, 100)
+    # Threads that pack need the interpreter often and briefly, also while another imports.
+    sys.setswitchinterval(SWITCH_SECONDS)

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from functools import cache
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BytesIO
-from os.path import isfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -328,11 +327,11 @@ class _ModelFiles:
     """
 
     def exists(self, path: str) -> bool:
-        return isfile(path + ".json.gz") or isfile(path + ".json")
+        return any(Path(path + suffix).is_file() for suffix in (".json", ".json.gz"))
 
     def load_file(self, path: str) -> Any:
-        if isfile(path + ".json"):
+        if Path(f"{path}.json").is_file():
             return json.loads(Path(f"{path}.json").read_bytes())
-        if isfile(path + ".json.gz"):
+        if Path(f"{path}.json.gz").is_file():
             return json.loads(gzip.decompress(Path(f"{path}.json.gz").read_bytes()))
         return None

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,12 +30,10 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Everything known before the first byte is sent."""
+    """Everything known before the first byte is packed."""
 
     scan: Scan
     plan: PartPlan
-    existing: ObjectInfo | None
-    """What the key holds now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,24 +45,15 @@ class Pushed:
     """Of the dataset."""
 
 
-async def prepare(root: Path, store: Store, key: str, options: TransferOptions) -> Prepared:
-    """Scan the dataset while asking the store what it has.
+async def prepare(root: Path, store: Store, options: TransferOptions) -> Prepared:
+    """Scan the dataset and plan its parts; nothing is asked of the store.
 
     Raises:
         InvalidDataset: Something in the dataset cannot be packed.
-        RepositoryNotFound: There is no such bucket or directory.
     """
-    existing: list[ObjectInfo | None] = []
-
-    async def look() -> None:
-        existing.append(await store.head(key))
-
-    async with task_group() as tasks:
-        tasks.start_soon(look)
-        stop = threading.Event()
-        scanned = await in_thread(scan, root, stop, on_cancel=stop.set)
-    bound = archive_bound(scanned)
-    return Prepared(scan=scanned, plan=plan(bound, store.limits, options), existing=existing[0])
+    stop = threading.Event()
+    scanned = await in_thread(scan, root, stop, on_cancel=stop.set)
+    return Prepared(scan=scanned, plan=plan(archive_bound(scanned), store.limits, options))
 
 
 async def push(
@@ -74,17 +64,19 @@ async def push(
     *,
     overwrite: bool,
     report: Report,
+    look: Callable[[], Awaitable[object]] | None = None,
     publishing: Callable[[], object] = lambda: None,
 ) -> Pushed:
     """Pack and publish in one go; the key holds the old object or none until the very end.
 
     Args:
-        prepared: From :func:`prepare`, for the same store and key.
+        prepared: From :func:`prepare`, for the same store.
         store: Where to.
         key: Of the archive.
         options: Level, and who packs.
         overwrite: Whether to replace an object that has this key.
         report: Told of each part.
+        look: Raises if there is a reason not to send anything; packing begins meanwhile.
         publishing: Called when everything is sent, before it is published.
 
     Raises:
@@ -93,17 +85,16 @@ async def push(
     """
     packing = Packing(prepared.scan, prepared.plan.part_size, options)
     try:
-        first = await packing.next_part()
-        assert first is not None, "an archive is never empty"  # noqa: S101
-        if first.last:
+        parts = await _pack_ahead(packing, prepared.plan.workers, look)
+        if parts[0].last:
             publishing()
-            info = await store.put(key, first.data, overwrite=overwrite)
-            report(first.size, len(first.data))
+            info = await store.put(key, parts[0].data, overwrite=overwrite)
+            report(parts[0].size, len(parts[0].data))
         else:
             async with store.upload(
                 key, part_size=prepared.plan.part_size, overwrite=overwrite
             ) as upload:
-                await _send_parts(packing, first, upload, prepared.plan.workers, report)
+                await _send_parts(packing, parts, upload, prepared.plan.workers, report)
                 publishing()
                 info = await upload.complete()
         return Pushed(info=info, digest=packing.digest)
@@ -112,10 +103,31 @@ async def push(
             await packing.close()
 
 
+async def _pack_ahead(
+    packing: "Packing", most: int, look: Callable[[], Awaitable[object]] | None
+) -> deque[Part]:
+    """Pack at least one part, and up to *most* until *look* is done: connecting takes a while."""
+    parts: deque[Part] = deque()
+    looked = look is None
+
+    async def pack() -> None:
+        while not parts or (not looked and len(parts) < most and not parts[-1].last):
+            part = await packing.next_part()
+            assert part is not None, "an archive is never empty"  # noqa: S101
+            parts.append(part)
+
+    async with task_group() as tasks:
+        tasks.start_soon(pack)
+        if look is not None:
+            await look()
+        looked = True
+    return parts
+
+
 async def _send_parts(
-    packing: "Packing", first: Part, upload: Upload, workers: int, report: Report
+    packing: "Packing", parts: deque[Part], upload: Upload, workers: int, report: Report
 ) -> None:
-    """Send every part, *workers* at once."""
+    """Send *parts* and all that follow, *workers* at once."""
     # No buffer: a part waits in memory only while it is cut or sent.
     send, receive = create_memory_object_stream[Part](0)
     async with task_group() as tasks:
@@ -123,10 +135,10 @@ async def _send_parts(
             tasks.start_soon(_put_parts, receive.clone(), upload, packing, report)
         receive.close()
         async with send:
-            part: Part | None = first
+            part: Part | None = parts.popleft()
             while part is not None:
                 await send.send(part)
-                part = await packing.next_part()
+                part = parts.popleft() if parts else await packing.next_part()
 
 
 async def _put_parts(
