@@ -1,5 +1,6 @@
 """Run a command line, and say how it ended."""
 
+import atexit
 import gc
 import logging
 import sys
@@ -16,8 +17,8 @@ from etcetera.cli.options import Options, complete_commands
 from etcetera.cli.output import tell, to_json
 
 OTHER_FAILURE = 1
-import os
-SWITCH_SECONDS = float(os.environ.get("SW","0.005"))
+
+_SWITCH_SECONDS = 0.0005
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -25,6 +26,8 @@ def run(arguments: Sequence[str]) -> int:
     from etcetera.cli.app import app
 
     began = perf_counter()
+    # Nothing is left to be collected at the end, which would take longer than it gives.
+    atexit.register(gc.freeze)
     _use_all_of_the_process()
     _escape_what_cannot_be_encoded()
     options = Options()
@@ -116,4 +119,4 @@ def _use_all_of_the_process() -> None:
     # Importing, and lists of a million files, make much that is no garbage.
     gc.set_threshold(100_000, 20, 100)
     # Threads that pack need the interpreter often and briefly, also while another imports.
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
