@@ -23,7 +23,7 @@ import anyio.to_thread
 
 from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError, NetworkError, NotAllowed
-from etcetera.stores import Data
+from etcetera.stores import Data, Sent
 from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
 from etcetera.stores.s3_errors import Place, answering, no_credentials, translate
 
@@ -62,17 +62,20 @@ class _Body(BytesIO):
     way; made bytes and wrapped in a BytesIO 1.07 s and each of them twice more.
     """
 
-    def __init__(self, data: Data, scope: anyio.CancelScope) -> None:
+    def __init__(self, data: Data, scope: anyio.CancelScope, sent: Sent | None) -> None:
         super().__init__()
         self._view = memoryview(data)
         self._position = 0
         self._scope = scope
+        self._sent = sent
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._scope.deadline = anyio.current_time() + STALL_SECONDS
         rest = len(self._view) - self._position
         start = self._position
         self._position += rest if size is None or size < 0 else min(size, rest)
+        if self._sent is not None:
+            self._sent(self._position - start)
         return bytes(self._view[start : self._position])
 
     def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
@@ -134,6 +137,7 @@ class Connection:
         expected: Collection[str | int] = (),
         attempts: int | None = None,
         body: Data | None = None,
+        sent: Sent | None = None,
         **arguments: Any,
     ) -> dict[str, Any]:
         """Send one request about the bucket, again if that may help, and return the answer.
@@ -144,6 +148,7 @@ class Connection:
             expected: Error codes and statuses that are raised as ``Refused``.
             attempts: At most so many; by default as many as usual.
             body: Of the request.
+            sent: Told of its bytes as they leave.
             **arguments: Of the operation, except for the bucket.
 
         Raises:
@@ -158,7 +163,7 @@ class Connection:
         pauses = delays(attempts or self.attempts)
         while True:
             try:
-                return await self._send(client, operation, expected, body, arguments)
+                return await self._send(client, operation, expected, body, sent, arguments)
             except NotAllowed as error:
                 if self._anonymous:
                     raise no_credentials(self.place) from error
@@ -175,15 +180,16 @@ class Connection:
         operation: str,
         expected: Collection[str | int],
         body: Data | None,
+        sent: Sent | None,
         arguments: dict[str, Any],
     ) -> dict[str, Any]:
         public = "ACL" in arguments
         with answering(self.place, expected=expected, public=public):
             try:
-                with anyio.fail_after(REQUEST_SECONDS) as scope, ExitStack() as sent:
+                with anyio.fail_after(REQUEST_SECONDS) as scope, ExitStack() as stack:
                     if body is not None:
-                        stream = _Body(body, scope)
-                        sent.callback(stream.release)
+                        stream = _Body(body, scope, sent)
+                        stack.callback(stream.release)
                         arguments = arguments | {"Body": stream}
                     method = getattr(client, operation)
                     answer: dict[str, Any] = await method(Bucket=self.place.bucket, **arguments)
