@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from anyio import CancelScope, create_memory_object_stream
-from anyio.abc import ObjectReceiveStream
+from anyio import CancelScope
 
 from etcetera.stores import ObjectInfo, Store, Upload
 from etcetera.transfer import codec
 from etcetera.transfer.codec import Frame
 from etcetera.transfer.flow import crew, in_thread, ordered, task_group
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
+from etcetera.transfer.lanes import Lanes
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pack import Group, LargeFile, Slice, group, open_root
 from etcetera.transfer.parts import Buffers, Part, PartPlan, archive_bound, cut, plan
@@ -127,28 +127,21 @@ async def _pack_ahead(
 async def _send_parts(
     packing: "Packing", parts: deque[Part], upload: Upload, workers: int, report: Report
 ) -> None:
-    """Send *parts* and all that follow, *workers* at once."""
-    # No buffer: a part waits in memory only while it is cut or sent.
-    send, receive = create_memory_object_stream[Part](0)
+    """Send *parts* and all that follow, up to *workers* at once."""
+    lanes = Lanes(workers)
+
+    async def put(part: Part, place: object) -> None:
+        await upload.put_part(part.number, part.data, part.crc32)
+        lanes.leave(place, len(part.data))
+        report(part.size, len(part.data))
+        packing.buffers.give_back(part)
+
     async with task_group() as tasks:
-        for _ in range(workers):
-            tasks.start_soon(_put_parts, receive.clone(), upload, packing, report)
-        receive.close()
-        async with send:
-            part: Part | None = parts.popleft()
-            while part is not None:
-                await send.send(part)
-                part = parts.popleft() if parts else await packing.next_part()
-
-
-async def _put_parts(
-    receive: ObjectReceiveStream[Part], upload: Upload, packing: "Packing", report: Report
-) -> None:
-    async with receive:
-        async for part in receive:
-            await upload.put_part(part.number, part.data, part.crc32)
-            report(part.size, len(part.data))
-            packing.buffers.give_back(part)
+        part: Part | None = parts.popleft()
+        while part is not None:
+            # A part waits in memory only while it is cut or sent.
+            tasks.start_soon(put, part, await lanes.enter())
+            part = parts.popleft() if parts else await packing.next_part()
 
 
 class Packing:
