@@ -291,6 +291,7 @@ async def apush(
             digest=pushed.digest,
             etag=pushed.info.etag,
             replaces=replaces,
+            levels=pushed.levels,
             seconds=perf_counter() - began,
         )
 

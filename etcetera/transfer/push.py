@@ -19,10 +19,14 @@ from etcetera.transfer.flow import crew, in_thread, ordered, task_group
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
 from etcetera.transfer.lanes import Lanes
 from etcetera.transfer.options import TransferOptions
+from etcetera.transfer.pace import Pace
 from etcetera.transfer.pack import Group, LargeFile, Slice, group, open_root
 from etcetera.transfer.parts import Buffers, Part, PartPlan, archive_bound, cut, plan
 from etcetera.transfer.scan import Scan, scan
 from etcetera.transfer.workers import workers
+
+_FIRST_PARTS = 2
+"""So many are packed at the fastest level, to be sent as soon as that can begin."""
 
 Report = Callable[[int, int], None]
 """Told the tar bytes and the archive bytes of each part once it is stored."""
@@ -43,6 +47,8 @@ class Pushed:
     info: ObjectInfo
     digest: str
     """Of the dataset."""
+    levels: dict[int, int]
+    """Tar bytes by the level of compression they got; 0 is stored."""
 
 
 async def prepare(root: Path, store: Store, options: TransferOptions) -> Prepared:
@@ -83,7 +89,7 @@ async def push(
         AlreadyExists: The key is taken and *overwrite* is false.
         SourceChanged: A file changed after the scan.
     """
-    packing = Packing(prepared.scan, prepared.plan.part_size, options)
+    packing = Packing(prepared.scan, prepared.plan, options)
     try:
         parts = await _pack_ahead(packing, prepared.plan.workers, look)
         if parts[0].last:
@@ -97,7 +103,7 @@ async def push(
                 await _send_parts(packing, parts, upload, prepared.plan.workers, report)
                 publishing()
                 info = await upload.complete()
-        return Pushed(info=info, digest=packing.digest)
+        return Pushed(info=info, digest=packing.digest, levels=dict(packing.pace.levels))
     finally:
         with CancelScope(shield=True):
             await packing.close()
@@ -106,12 +112,17 @@ async def push(
 async def _pack_ahead(
     packing: "Packing", most: int, look: Callable[[], Awaitable[object]] | None
 ) -> deque[Part]:
-    """Pack at least one part, and up to *most* until *look* is done: connecting takes a while."""
+    """Pack at least one part, and up to *most* until *look* is done: connecting takes a while.
+
+    What shrinks is not packed far ahead, since nobody knows yet which level the line wants.
+    """
     parts: deque[Part] = deque()
     looked = look is None
 
     async def pack() -> None:
-        while not parts or (not looked and len(parts) < most and not parts[-1].last):
+        while not parts or not (
+            looked or packing.pace.guessing or parts[-1].last or len(parts) == most
+        ):
             part = await packing.next_part()
             assert part is not None, "an archive is never empty"  # noqa: S101
             parts.append(part)
@@ -131,7 +142,7 @@ async def _send_parts(
     lanes = Lanes(workers)
 
     async def put(part: Part, place: object) -> None:
-        await upload.put_part(part.number, part.data, part.crc32)
+        await upload.put_part(part.number, part.data, part.crc32, packing.pace.sent)
         lanes.leave(place, len(part.data))
         report(part.size, len(part.data))
         packing.buffers.give_back(part)
@@ -147,14 +158,18 @@ async def _send_parts(
 class Packing:
     """The blocking half of a push, one thread hop a part."""
 
-    def __init__(self, scanned: Scan, part_size: int, options: TransferOptions) -> None:
+    def __init__(self, scanned: Scan, plan: PartPlan, options: TransferOptions) -> None:
         self._index = IndexWriter()
         # A thread of its own: packing never queues behind a service's other work, and its large
         # buffers come from one arena of the allocator, which reuses them.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="etcetera-pack")
-        self.buffers = Buffers(part_size)
+        self.buffers = Buffers(plan.part_size)
         """Of the parts: to be given back when they are sent."""
-        self._frames = _pack_frames(scanned, self._index, options)
+        self.pace = Pace(
+            options.level, part_size=plan.part_size, first=_FIRST_PARTS, most=plan.workers
+        )
+        """To be told what is sent."""
+        self._frames = _pack_frames(scanned, self._index, self.pace, options)
         self._parts = cut(self._frames, self.buffers)
 
     @property
@@ -173,7 +188,7 @@ class Packing:
 
 
 def _pack_frames(
-    scanned: Scan, index: IndexWriter, options: TransferOptions
+    scanned: Scan, index: IndexWriter, pace: Pace, options: TransferOptions
 ) -> Generator[tuple[bytes, int]]:
     """Yield the archive's bytes, each piece with the tar bytes it stands for."""
     yield codec.GZIP_HEADER, 0
@@ -191,16 +206,19 @@ def _pack_frames(
             file.close()
 
     def pack(job: Group | Slice) -> tuple[Frame, list[PackedMember]]:
+        level = pace.level()
         if processes is not None and isinstance(job, Group):
-            return processes.pack(job.entries)
-        return job.pack(root, options.level)
+            frame, members = processes.pack(job.entries, level)
+        else:
+            frame, members = job.pack(root, level)
+        pace.packed(level, frame)
+        return frame, members
 
     with ExitStack() as stack:
         root = open_root(scanned.root)
         stack.callback(os.close, root)
         count = chosen.threads if chosen.processes else 0
-        opening = ("pack", os.fsencode(scanned.root), options.level)
-        processes = stack.enter_context(workers(count, *opening))
+        processes = stack.enter_context(workers(count, "pack", os.fsencode(scanned.root)))
         stack.callback(close_large)
         packed = ordered(pack, jobs(), threads=chosen.threads, window=2 * chosen.threads + 4)
         stack.callback(packed.close)
@@ -209,7 +227,7 @@ def _pack_frames(
             if isinstance(job, Slice) and _add_slice(index, job):
                 del large[job.file]
             yield frame.data, frame.size
-    for data in index.finish(options.level):
+    for data in index.finish(pace.level()):
         yield data, 0
 
 
