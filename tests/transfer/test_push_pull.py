@@ -102,10 +102,12 @@ async def test_same_bytes(tmp_path: Path) -> None:
     """GZ-09: the same files, times and level give the same bytes, however they are packed."""
     root = source(tmp_path)
     other = trees.write(tmp_path / "other", dict(reversed(TREE.items())))
-    expected = await packed(root)
-    assert await packed(other) == expected
-    assert await packed(root, small(part_size=500, workers=1, threads=1)) == expected
-    assert await packed(root, TransferOptions(threads=4)) == expected
+    for level in (1, 6):
+        expected = await packed(root, small(level=level))
+        assert await packed(other, small(level=level)) == expected
+        options = small(level=level, part_size=500, workers=1, threads=1)
+        assert await packed(root, options) == expected
+        assert await packed(root, TransferOptions(level=level, threads=4)) == expected
 
 
 async def test_digest_names_the_data(tmp_path: Path) -> None:
