@@ -2,6 +2,7 @@
 
 import importlib.util
 import random
+import struct
 import sys
 import zlib
 from types import ModuleType
@@ -111,6 +112,55 @@ def test_every_cut_and_every_byte_more(level: int, module: ModuleType) -> None:
                 stream = damaged + codec.deflate(following, number) + codec.FINAL_BLOCK
                 assert zlib.decompress(stream, -15) == data + following
     assert accepted <= 5
+
+
+BLOCK = codec.STORED_BLOCK
+
+
+@BOTH
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 7])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_stored_frames_are_copied(
+    size: int, kind: type[codec.Buffer], module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a frame of stored blocks holds does not go through the inflater."""
+    monkeypatch.setattr(module, "decompressobj", None)
+    data = random.Random(size).randbytes(size)
+    assert module.inflate(kind(codec.store(data)), size) == data
+
+
+@pytest.mark.parametrize("size", [1, 9, BLOCK, BLOCK + 9])
+def test_every_lie_of_a_stored_frame(size: int) -> None:
+    """Whatever bit of a block's head is wrong, what is accepted reads the same from the front."""
+    data = bytes(size)
+    frame = codec.store(data)
+    heads = [place + byte for place in range(0, len(frame), BLOCK + 5) for byte in range(5)]
+    for place in heads:
+        for bit in range(8):
+            lie = bytearray(frame)
+            lie[place] ^= 1 << bit
+            try:
+                assert codec.inflate(lie, size) == data
+            except CorruptArchive:
+                continue
+            following = codec.store(b"following") + codec.FINAL_BLOCK
+            assert zlib.decompress(bytes(lie) + following, -15) == data + b"following"
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=40)), max_size=6), st.data())
+def test_blocks_of_any_kind(blocks: list[tuple[bool, bytes]], choice: st.DataObject) -> None:
+    """Also frames that are like stored ones give what the standard library says, or nothing."""
+    frame = b"".join(
+        struct.pack("<BHH", final, len(data), len(data) ^ 0xFFFF) + data for final, data in blocks
+    )
+    frame = frame[: choice.draw(st.integers(0, len(frame)))]
+    size = choice.draw(st.integers(0, 100))
+    try:
+        data = codec.inflate(frame, size)
+    except CorruptArchive:
+        return
+    assert len(data) == size
+    assert zlib.decompress(frame + codec.FINAL_BLOCK, -15) == data
 
 
 @BOTH
