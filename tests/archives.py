@@ -16,8 +16,10 @@ KEY = "set.tgz"
 
 
 def small(**changes: int) -> TransferOptions:
-    """Options that make many small parts and ranges of little data."""
-    return TransferOptions(**({"part_size": 4_096, "workers": 3, "threads": 2} | changes))
+    """Options that make many small parts and ranges of little data, always the same."""
+    return TransferOptions(
+        **({"part_size": 4_096, "workers": 3, "threads": 2, "level": 1} | changes)
+    )
 
 
 def memory() -> MemoryStore:

@@ -14,7 +14,7 @@ from anyio import CancelScope
 
 from etcetera.stores import ObjectInfo, Store, Upload
 from etcetera.transfer import codec
-from etcetera.transfer.codec import Frame
+from etcetera.transfer.codec import LADDER, Frame
 from etcetera.transfer.flow import crew, in_thread, ordered, task_group
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
 from etcetera.transfer.lanes import Lanes
@@ -227,7 +227,7 @@ def _pack_frames(
             if isinstance(job, Slice) and _add_slice(index, job):
                 del large[job.file]
             yield frame.data, frame.size
-    for data in index.finish(pace.level()):
+    for data in index.finish(LADDER[0] if options.level is None else options.level):
         yield data, 0
 
 
