@@ -15,6 +15,8 @@ WORTH = 1.05
 """A lane more has to make the transfer faster by this factor to be kept."""
 ROUND_SECONDS = 0.25
 """A round lasts at least so long, and until each lane has ended a request."""
+REQUEST_SECONDS = 0.5
+"""A range should take so long: little is lost if it breaks, and asking for it costs little."""
 REST_ROUNDS = 8
 """Rounds after which it is tried again whether more help: a line changes."""
 
@@ -32,6 +34,7 @@ class Lanes:
         self._most = most
         self._clock = clock
         self._limiter = CapacityLimiter(min(FIRST_LANES, most))
+        self._rate = 0.0  # bytes a second in the last round
         self._before = 0.0  # bytes a second in the round before the last lane was added
         self._trying = False
         self._rest = 0
@@ -41,6 +44,11 @@ class Lanes:
     def count(self) -> int:
         """Requests that may be under way now."""
         return int(self._limiter.total_tokens)
+
+    def request_size(self, least: int, most: int) -> int:
+        """Bytes that the next request should ask for, within bounds; half of *most* at first."""
+        size = int(self._rate * REQUEST_SECONDS / self.count) or most // 2
+        return max(least, min(size, most))
 
     async def enter(self) -> object:
         """Wait until one more request may begin; return its place, for :meth:`leave`."""
@@ -61,8 +69,9 @@ class Lanes:
         self._full &= self._limiter.borrowed_tokens >= self._limiter.total_tokens
         seconds = self._clock() - self._began
         if seconds >= ROUND_SECONDS and self._requests >= self.count:
+            self._rate = self._bytes / seconds
             if self._full:
-                self._decide(self._bytes / seconds)
+                self._decide()
             self._begin_round()
         self._limiter.release_on_behalf_of(place)
 
@@ -71,8 +80,8 @@ class Lanes:
         self._bytes = self._requests = 0
         self._full = True
 
-    def _decide(self, rate: float) -> None:
-        if self._trying and rate < self._before * WORTH:
+    def _decide(self) -> None:
+        if self._trying and self._rate < self._before * WORTH:
             self._trying = False
             self._rest = REST_ROUNDS
             self._limiter.total_tokens = self.count - 1
@@ -80,7 +89,7 @@ class Lanes:
             self._rest -= 1
         elif self.count < self._most:
             self._trying = True
-            self._before = rate
+            self._before = self._rate
             self._limiter.total_tokens = self.count + 1
         else:
             self._trying = False

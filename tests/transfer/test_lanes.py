@@ -61,3 +61,15 @@ async def test_spare_lanes() -> None:
         now += 1.0
         lanes.leave(place, MiB)
     assert lanes.count == FIRST_LANES
+
+
+async def test_request_size() -> None:
+    """Ranges take half a second each, within bounds."""
+    now = 0.0
+    lanes = Lanes(1, lambda: now)
+    assert lanes.request_size(MiB, 8 * MiB) == 4 * MiB
+    for seconds, size in ((10.0, MiB), (1.0, 2 * MiB), (0.4, 5 * MiB), (0.3, 8 * MiB)):
+        place = await lanes.enter()
+        now += seconds
+        lanes.leave(place, 4 * MiB)
+        assert lanes.request_size(MiB, 8 * MiB) == pytest.approx(size, rel=0.2)
