@@ -128,61 +128,70 @@ def unpack_frames(
         for job in jobs:
             place = job.place
             start = place.offset - offset
-            content = memoryview(inflate_checked(view[start : start + place.length], place))
+            content = inflate_checked(view[start : start + place.length], place)
             if job.large is not None:
                 _write_slice(content, job.members[0], place, job.large)
             else:
-                for member in job.members:
-                    first = member.start - place.start
-                    _write_member(content[first : first + member.stop - member.start], member,
-                                  writer, extractor)  # fmt: skip
+                _write_members(content, place.start, job.members, writer, extractor)
             size += place.size
     return size
 
 
 def _write_slice(
-    content: memoryview, member: MemberPlace, place: FramePlace, target: LargeTarget
+    content: bytes, member: MemberPlace, place: FramePlace, target: LargeTarget
 ) -> None:
+    view = memoryview(content)
     offset = place.start - member.start - member.header_size
     if offset < 0:
-        check_header(content, member)
-        content, offset = content[member.header_size :], 0
-    target.write(offset, content[: max(0, member.entry.size - offset)])
+        check_header(content, 0, member)
+        view, offset = view[member.header_size :], 0
+    target.write(offset, view[: max(0, member.entry.size - offset)])
 
 
-def _write_member(
-    content: memoryview, member: MemberPlace, writer: Writer, extractor: Extractor
+def _write_members(
+    content: bytes, start: int, members: list[MemberPlace], writer: Writer, extractor: Extractor
 ) -> None:
-    entry = member.entry
-    if entry.kind == "f":
-        writer.file(entry, check_content(member, content))
-        return
-    check_header(content, member)
-    if entry.kind == "d":
-        writer.directory(entry)
-    else:
-        extractor.add_link(entry)
+    """Write whole members; *content* begins at byte *start* of the tar stream."""
+    view = memoryview(content)
+    for member in members:
+        entry = member.entry
+        first = member.start - start
+        check_header(content, first, member)
+        if entry.kind == "f":
+            first += member.header_size
+            body = view[first : first + entry.size]
+            _check_sha256(member, body)
+            writer.file(entry, body)
+        elif entry.kind == "d":
+            writer.directory(entry)
+        else:
+            extractor.add_link(entry)
 
 
-def check_header(content: memoryview, member: MemberPlace) -> None:
-    """Raise CorruptArchive unless *content* begins with the header of exactly this member."""
+def check_header(content: bytes, first: int, member: MemberPlace) -> None:
+    """Raise CorruptArchive unless *content* has the header of exactly this member at *first*."""
     # Format version 1 says exactly how a header is written, so there is nothing to interpret.
-    if content[: member.header_size] != header(member.entry):
+    expected = header(member.entry)
+    if len(expected) != member.header_size or not content.startswith(expected, first):
         raise CorruptArchive(
             f"archive is corrupt: the header of {member.entry.path!r} is not what the index says"
         )
 
 
-def check_content(member: MemberPlace, content: memoryview) -> memoryview:
+def _check_sha256(member: MemberPlace, body: memoryview) -> None:
+    if hashlib.sha256(body).hexdigest() != member.sha256:
+        raise wrong_content(member.entry)
+
+
+def check_content(member: MemberPlace, content: bytes) -> memoryview:
     """The content of one file, from its tar bytes.
 
     Raises:
         CorruptArchive: Its header or its SHA-256 is not what the index says.
     """
-    check_header(content, member)
-    body = content[member.header_size : member.header_size + member.entry.size]
-    if hashlib.sha256(body).hexdigest() != member.sha256:
-        raise wrong_content(member.entry)
+    check_header(content, 0, member)
+    body = memoryview(content)[member.header_size : member.header_size + member.entry.size]
+    _check_sha256(member, body)
     return body
 
 

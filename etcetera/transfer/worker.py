@@ -9,6 +9,7 @@ reply begins with whether it worked, and goes on with the result or with the err
 Only plain values cross the border; :mod:`etcetera.transfer.workers` is the other side.
 """
 
+import gc
 import marshal
 import os
 import struct
@@ -96,6 +97,7 @@ class Unpack:
 
 def main() -> None:
     """Answer requests until there are no more."""
+    gc.disable()  # Nothing here makes cycles, and the many tuples of a request take long to visit.
     requests = sys.stdin.buffer
     replies = os.fdopen(int(sys.argv[1]), "wb")
     methods: dict[str, Callable[..., tuple[Any, ...]]] = {}

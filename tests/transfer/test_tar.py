@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from etcetera.errors import CorruptArchive
 from etcetera.transfer.stream import ByteStream
-from etcetera.transfer.tar import END, Entry, header, header_size, padded, read_header, read_members
+from etcetera.transfer.tar import (
+    END,
+    Entry,
+    byte_sum,
+    header,
+    header_size,
+    padded,
+    read_header,
+    read_members,
+)
 from tests import trees
 from tests.tars import block, file
 
@@ -48,6 +57,12 @@ def test_round_trip(entry: Entry) -> None:
     stream = ByteStream([head])
     assert read_header(stream) == entry
     assert stream.offset == stream.mark == len(head)
+
+
+@given(st.one_of(st.binary(max_size=512), st.sampled_from([b"\xff" * 256, b"\xff" * 512])))
+def test_byte_sum(data: bytes) -> None:
+    """The quick sum is the sum."""
+    assert byte_sum(data) == sum(data)
 
 
 @given(entries())
