@@ -10,6 +10,7 @@ All of it is a claim: whoever reads an archive by it checks every frame and ever
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +19,16 @@ from etcetera.transfer import codec
 from etcetera.transfer.options import MiB
 from etcetera.transfer.paths import INDEX_NAME, link_problem, order_key, path_problem
 from etcetera.transfer.scan import Totals
-from etcetera.transfer.tar import BLOCK, END, MAX_MTIME, Entry, header_size, padded
+from etcetera.transfer.tar import (
+    BLOCK,
+    END,
+    MAX_MTIME,
+    OCTAL_SIZE,
+    SHORT_PATH,
+    Entry,
+    header_size,
+    padded,
+)
 
 VERSION = 1
 MAX_LINE = 8 * MiB
@@ -294,8 +304,8 @@ def parse_segment(frame: codec.Buffer, place: SegmentPlace) -> Segment:
     if not _integers([entries.get("start")], 1):
         raise _wrong("a segment")
     members = _parse_members(entries, place)
-    paths = sorted((member.entry.path for member in members), key=order_key) or [""]
-    if (place.first, place.last) != (paths[0], paths[-1]):
+    paths = [member.entry.path for member in members] or [""]
+    if (place.first, place.last) != (min(paths, key=order_key), max(paths, key=order_key)):
         raise _wrong("a segment: its paths")
     return Segment(entries["start"], frames, members)
 
@@ -317,6 +327,9 @@ def _parse_members(columns: dict[str, Any], place: SegmentPlace) -> list[MemberP
     ):
         raise _wrong("a segment")
     digests, targets = iter(columns["sha256"]), iter(columns["target"])
+    if not _are_sha256(columns["sha256"]):
+        raise _wrong("a segment: a checksum")
+    plain = _are_plain(columns["path"])
     members: list[MemberPlace] = []
     for path, kind, size, mtime, header_length in zip(
         columns["path"], kinds, columns["size"], columns["mtime"], columns["header"], strict=True
@@ -325,7 +338,7 @@ def _parse_members(columns: dict[str, Any], place: SegmentPlace) -> list[MemberP
         if kind in "fx":
             digest = next(digests)
             entry = Entry(path, "f", size, 0o755 if kind == "x" else 0o644, mtime)
-            wrong = not _is_sha256(digest)
+            wrong = False
         elif kind == "d":
             entry = Entry(path, "d", size, 0o755, mtime)
             wrong = size != 0
@@ -336,14 +349,43 @@ def _parse_members(columns: dict[str, Any], place: SegmentPlace) -> list[MemberP
         if (
             wrong
             or mtime > MAX_MTIME
-            or not _is_normal(path)
-            or header_length != header_size(path, size, target, entry.kind)
+            or not (plain or _is_normal(path))
+            or header_length
+            != (
+                BLOCK
+                if plain and size < OCTAL_SIZE and not target
+                else header_size(path, size, target, entry.kind)
+            )
         ):
             raise _wrong(f"a segment: the entry {path!r}")
-        member = MemberPlace(entry, start, header_length, digest)
-        members.append(member)
-        start = member.stop
+        members.append(MemberPlace(entry, start, header_length, digest))
+        start += header_length + padded(size)
     return members
+
+
+_SUSPICIOUS = re.compile(r"\\|[\0/]\.{0,2}[\0/]|\0[A-Za-z]:")
+
+
+def _are_plain(paths: list[str]) -> bool:
+    """Whether all are normal, and short enough for a plain header: most are, and it is quick."""
+    if max(map(len, paths), default=0) >= SHORT_PATH:
+        return False
+    text = "\0".join(("", *paths, ""))
+    return (
+        text.isascii()
+        and text.count("\0") == len(paths) + 1
+        and INDEX_NAME not in text
+        and _SUSPICIOUS.search(text) is None
+    )
+
+
+def _are_sha256(digests: list[str]) -> bool:
+    if any(length != 64 for length in map(len, digests)):
+        return False
+    return _HEXADECIMAL.fullmatch("".join(digests)) is not None
+
+
+_HEXADECIMAL = re.compile(r"[0-9a-f]*")
 
 
 def _is_normal(path: str) -> bool:

@@ -102,6 +102,8 @@ def order_key(path: str) -> str:
     component, each by code point (which is the order of its UTF-8 bytes).
     """
     # No component holds a NUL, so that comparing the whole compares component by component.
+    if path.startswith("data/"):
+        return _DATA + path.replace("/", "\0")
     return f"{rank(path.partition('/')[0])}{path.replace('/', chr(0))}"
 
 
@@ -110,6 +112,10 @@ def rank(top: str) -> int:
     if top in _FIRST:
         return _FIRST.index(top)
     return len(_FIRST) + (top == "data")
+
+
+_DATA = str(rank("data"))
+"""Nearly everything lies below it."""
 
 
 def partition_of(path: str) -> str:

@@ -37,6 +37,11 @@ class ByteStream:
         Raises:
             TruncatedArchive: The stream ends before.
         """
+        piece = self._piece
+        if size <= len(piece):  # As nearly always.
+            self._piece = piece[size:]
+            self.offset += size
+            return bytes(piece[:size])
         return b"".join(self.pieces(size))
 
     def pieces(self, size: int) -> Iterator[memoryview]:
@@ -52,6 +57,10 @@ class ByteStream:
 
     def skip(self, size: int) -> None:
         """Read *size* bytes and forget them."""
+        if size <= len(self._piece):
+            self._piece = self._piece[size:]
+            self.offset += size
+            return
         for _ in self.pieces(size):
             pass
 

@@ -27,7 +27,10 @@ END = bytes(2 * BLOCK)
 MAX_EXTENSION = MiB
 """Bytes that an extended header may claim; the longest path needs a fraction of it."""
 
-_OCTAL_SIZE = 8**11
+OCTAL_SIZE = 8**11
+"""The least size that a header cannot hold."""
+SHORT_PATH = 100
+"""An ASCII path shorter than this needs no extended header."""
 MAX_MTIME = 8**11 - 1
 """Seconds: the latest time that a header can hold."""
 _LAYOUT = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
@@ -66,8 +69,8 @@ def header_size(path: str, size: int, target: str = "", kind: str = "d") -> int:
 
     As a directory, whose name gets a slash, no path has a shorter one.
     """
-    plain = len(path) < 100 and path.isascii() and len(target) <= 100 and target.isascii()
-    if plain and size < _OCTAL_SIZE:
+    plain = len(path) < SHORT_PATH and path.isascii() and len(target) <= 100 and target.isascii()
+    if plain and size < OCTAL_SIZE:
         return BLOCK
     return len(header(Entry(path, kind, size, 0, 0, target)))
 
@@ -88,7 +91,7 @@ def header(entry: Entry) -> bytes:
     if link and (not link.isascii() or len(link) > 100):
         records.append(("linkpath", link))
         link = _shortened(link)
-    if size >= _OCTAL_SIZE:
+    if size >= OCTAL_SIZE:
         records.append(("size", b"%d" % size))
         size = 0
     if kind == "f":
@@ -202,7 +205,7 @@ def read_header(stream: ByteStream, dialects: set[str] | None = None) -> Entry |
     extended = False
     while True:
         block = stream.read(BLOCK)
-        if block.count(0) == BLOCK:
+        if not block[0] and block.count(0) == BLOCK:
             if extended or longs:
                 raise _corrupt(offset, "an extended header without a member")
             if stream.read(BLOCK).count(0) != BLOCK:
@@ -257,19 +260,19 @@ def _parse(block: bytes, offset: int) -> _Raw:
     expected = byte_sum(block) - byte_sum(checksum) + _BLANK_SUM
     if _number(checksum, offset, "checksum") != expected:
         raise _corrupt(offset, "wrong header checksum")
-    name = name.split(b"\0", 1)[0]
-    if magic == _GNU and prefix.count(0) != len(prefix):
+    name = name.partition(b"\0")[0]
+    if magic == _GNU and prefix.strip(b"\0"):
         # Some readers take it for a part of the path, others for times.
         raise _corrupt(offset, "a GNU header with more in it than a name")
     if magic == _POSIX and prefix[0]:
-        name = prefix.split(b"\0", 1)[0] + b"/" + name
+        name = prefix.partition(b"\0")[0] + b"/" + name
     return _Raw(
         name,
         _number(mode, offset, "mode", blank=True),
         _number(size, offset, "size"),
         max(0, _number(mtime, offset, "mtime", blank=True, signed=True)),
         typeflag,
-        link.split(b"\0", 1)[0],
+        link.partition(b"\0")[0],
     )
 
 
@@ -280,6 +283,12 @@ def _number(
     field: bytes, offset: int, what: str, *, blank: bool = False, signed: bool = False
 ) -> int:
     """A numeric field: octal with a terminator, or GNU's base 256; below 2**63."""
+    digits = field[:-1]
+    if field[-1] == 0 and digits.isdigit():
+        try:
+            return int(digits, 8)  # What nearly every writer writes.
+        except ValueError:
+            pass  # An 8 or 9.
     if field[0] & 0x80:
         value = int.from_bytes(field, "big", signed=False) & ((1 << (8 * len(field) - 1)) - 1)
         if field[0] == 0xFF:

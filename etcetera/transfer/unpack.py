@@ -233,7 +233,9 @@ class Tally:
         mtime = 0 if kind == "d" else entry.mtime * 1_000_000_000
         self.fingerprint.add(entry.path, kind, entry.size, mtime, entry.target)
         if partition := partition_of(entry.path):
-            totals = self.partitions.setdefault(partition, Totals())
+            totals = self.partitions.get(partition)
+            if totals is None:
+                totals = self.partitions[partition] = Totals()
             if entry.kind == "f":
                 totals.add(entry.size)
         if entry.kind == "f":

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from etcetera.errors import CorruptArchive
-from etcetera.transfer import index_writer
+from etcetera.transfer import index, index_writer
 from etcetera.transfer.archive import Index, TooLarge, open_archive
 from etcetera.transfer.digest import DatasetDigest, digest_row
-from etcetera.transfer.tar import Entry
+from etcetera.transfer.paths import INDEX_NAME
+from etcetera.transfer.tar import BLOCK, Entry, header_size
 from tests import trees
 from tests.archives import KEY, holding, packed, pull_from, push_to, small
 from tests.archives import memory as memory_store
@@ -17,6 +20,21 @@ TREE: trees.Tree = trees.SMALL | {
     "data/train/large": trees.file(b"0123456789abcdef" * 200_000),
     "data/train/z": trees.file(b"behind"),
 }
+
+
+AWKWARD = st.one_of(
+    st.lists(st.sampled_from("/.\0\\a:\u00e9\n"), max_size=8).map("".join),
+    st.sampled_from(["C:", "data/C:", INDEX_NAME, f"{INDEX_NAME}/a", "a" * 100]),
+)
+
+
+@given(st.lists(AWKWARD, max_size=4))
+def test_plain_paths(paths: list[str]) -> None:
+    """What the quick look at all paths of a segment lets pass, the look at each does as well."""
+    if index._are_plain(paths):
+        for path in paths:
+            assert index._is_normal(path)
+            assert header_size(path, 0) == BLOCK
 
 
 async def indexed(data: bytes) -> Index:
