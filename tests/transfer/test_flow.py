@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etcetera.transfer.flow import Crew, crew, in_thread, ordered, task_group
+from etcetera.transfer.flow import Crew, beside, crew, in_thread, ordered, task_group
 from etcetera.transfer.options import KiB, TransferOptions
 
 
@@ -152,3 +152,27 @@ async def test_one_error() -> None:
     with pytest.raises(anyio.BrokenResourceError):
         async with task_group() as tasks:
             tasks.start_soon(broken)
+
+
+async def test_beside() -> None:
+    """What runs beside a block gives its result, fails it, and ends with it."""
+    ended: list[str] = []
+
+    async def work(seconds: float, error: Exception | None = None) -> str:
+        try:
+            await anyio.sleep(seconds)
+            if error:
+                raise error
+        finally:
+            ended.append("work")
+        return "result"
+
+    async with beside(lambda: work(0.0)) as wait:
+        assert await wait() == "result"
+        assert await wait() == "result"
+    with pytest.raises(ValueError, match="planned"):
+        async with beside(lambda: work(0.0, ValueError("planned"))):
+            await anyio.sleep_forever()
+    async with beside(lambda: work(60.0)):
+        await anyio.lowlevel.checkpoint()
+    assert ended == ["work"] * 3

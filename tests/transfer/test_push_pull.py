@@ -1,6 +1,7 @@
 """Directory → archive → directory, whole pipelines through memory."""
 
 import asyncio
+import base64
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from etcetera.errors import (
     AlreadyExists,
     ArchiveError,
     NetworkError,
+    NotAllowed,
     NotAnArchive,
     RemoteChanged,
     SourceChanged,
@@ -23,6 +25,7 @@ from etcetera.transfer import index_writer
 from etcetera.transfer.archive import open_archive
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pack import FRAME_MAX
+from etcetera.transfer.parts import Buffers
 from etcetera.transfer.pull import pull
 from etcetera.transfer.push import prepare, push
 from tests import trees
@@ -186,7 +189,7 @@ async def test_ranges(part_size: int, indexed: bool, tmp_path: Path) -> None:
 
 
 async def test_name_taken(tmp_path: Path) -> None:
-    """UP-19: a name that exists is refused before packing, and by the store at the end."""
+    """UP-19: a name that exists is refused by the store, whatever was there before packing."""
     root, store = source(tmp_path), memory()
     options = small()
     free = await prepare(root, store, options)
@@ -331,6 +334,46 @@ CHANGES = [
     grow, shrink, rewrite, delete, delete_directory, replace_by_link, replace_by_pipe,
     replace_by_directory, replace_parent_by_file,
 ]  # fmt: skip
+
+
+async def parts_begun(level: int | None, data: bytes, directory: Path) -> int:
+    """Parts that are begun before it is known whether anything may be sent, with 5 workers."""
+    root = source(directory, {"data/a/f": trees.file(data)})
+    store, options = memory(), TransferOptions(part_size=FRAME_MAX, workers=5, level=level)
+    prepared = await prepare(root, store, options)
+    taken: list[bytearray] = []
+
+    class Counted(Buffers):
+        def take(self) -> bytearray:
+            taken.append(super().take())
+            return taken[-1]
+
+    async def look() -> None:
+        before = -1
+        while before < len(taken):
+            before = len(taken)
+            await asyncio.sleep(0.3)
+        raise NotAllowed("not here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("etcetera.transfer.push.Buffers", Counted)
+        with pytest.raises(NotAllowed, match="not here"):
+            await push(prepared, store, KEY, options, overwrite=True, report=ignore, look=look)
+    assert not store.calls
+    return len(taken)
+
+
+@pytest.mark.parametrize("level", [None, 1])
+async def test_packed_ahead(level: int | None, tmp_path: Path) -> None:
+    """Packing begins while the store is looked at, as far as memory allows; nothing is sent."""
+    assert await parts_begun(level, os.urandom(9 * FRAME_MAX), tmp_path) == 5
+
+
+async def test_not_packed_too_far_ahead(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What shrinks waits until the line is known, unless the level is fixed."""
+    text = base64.b64encode(os.urandom(9 * FRAME_MAX))
+    assert await parts_begun(None, text, tmp_path_factory.mktemp("automatic")) <= 2
+    assert await parts_begun(1, text, tmp_path_factory.mktemp("fixed")) == 5
 
 
 @pytest.mark.parametrize("size", [1, 40_000, 3 * FRAME_MAX])
