@@ -29,7 +29,7 @@ from etcetera.repository import open_repository, split_name
 from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
 from etcetera.singleflight import share
 from etcetera.transfer.extract import check_space
-from etcetera.transfer.flow import in_thread, in_threads
+from etcetera.transfer.flow import beside, in_thread, in_threads
 from etcetera.transfer.options import MiB
 from etcetera.transfer.pull import pull as pull_archive
 from etcetera.transfer.push import prepare
@@ -231,36 +231,43 @@ async def apush(
         store, key = remotes.store, remotes.key(name)
         meter = Meter("push", name, progress)
         meter.tell("scan")
-        prepared = await prepare(dataset.root, store, key, config.transfer)
-        scanned, plan = prepared.scan, prepared.plan
-        if prepared.existing and not force:
-            raise AlreadyExists(
-                f"{remotes.url(name)} exists already; push it with --force to replace it, "
-                "or give the dataset another name"
+        async with beside(partial(store.head, key)) as head:
+            prepared = await prepare(dataset.root, store, config.transfer)
+            scanned, plan = prepared.scan, prepared.plan
+            result = partial(
+                PushResult,
+                name=name,
+                url=remotes.url(name),
+                files=scanned.total.files,
+                bytes=scanned.total.bytes,
+                part_size=plan.part_size,
+                memory=plan.memory,
+                public=remotes.settings.public,
             )
-        result = partial(
-            PushResult,
-            name=name,
-            url=remotes.url(name),
-            files=scanned.total.files,
-            bytes=scanned.total.bytes,
-            part_size=plan.part_size,
-            memory=plan.memory,
-            replaces=prepared.existing is not None,
-            public=remotes.settings.public,
-        )
-        if dry_run:
-            return result(archive_bytes=plan.bound, dry_run=True)
-        _logger.info(
-            "Plan: %d files, at most %.1f MiB to send, in parts of %.1f MiB, %d at once",
-            scanned.total.files, plan.bound / MiB, plan.part_size / MiB, plan.workers,
-        )  # fmt: skip
-        meter.total = scanned.tar_size
-        meter.tell("transfer")
-        pushed = await push_archive(
-            prepared, store, key, config.transfer, overwrite=force, report=meter.add,
-            publishing=partial(meter.tell, "publish"),
-        )  # fmt: skip
+
+            async def is_replaced() -> bool:
+                existing = await head()
+                if existing and not force:
+                    raise AlreadyExists(
+                        f"{remotes.url(name)} exists already; push it with --force to replace it, "
+                        "or give the dataset another name"
+                    )
+                return existing is not None
+
+            if dry_run:
+                replaces = await is_replaced()
+                return result(archive_bytes=plan.bound, replaces=replaces, dry_run=True)
+            _logger.info(
+                "Plan: %d files, at most %.1f MiB to send, in parts of %.1f MiB, %d at once",
+                scanned.total.files, plan.bound / MiB, plan.part_size / MiB, plan.workers,
+            )  # fmt: skip
+            meter.total = scanned.tar_size
+            meter.tell("transfer")
+            pushed = await push_archive(
+                prepared, store, key, config.transfer, overwrite=force, report=meter.add,
+                look=is_replaced, publishing=partial(meter.tell, "publish"),
+            )  # fmt: skip
+            replaces = await is_replaced()
         receipt = Receipt(
             operation="push",
             name=name,
@@ -283,6 +290,8 @@ async def apush(
             archive_bytes=pushed.info.size,
             digest=pushed.digest,
             etag=pushed.info.etag,
+            replaces=replaces,
+            levels=pushed.levels,
             seconds=perf_counter() - began,
         )
 

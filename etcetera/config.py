@@ -31,9 +31,11 @@ _RANGES = {
     # S3 User Guide, "Multipart upload limits": parts of 5 MiB to 5 GiB.
     "part_size": (5 * MiB, 5 * GiB),
     "workers": (1, 256),
-    "level": (0, 3),
+    "level": (0, 9),
     "threads": (1, 1024),
 }
+AUTOMATIC = "auto"
+"""The ``level`` that stands for whatever is best."""
 _logger = logging.getLogger("etcetera")
 
 _UNITS = {
@@ -228,7 +230,7 @@ class Config:
         _check_key_pair(self._top_level, prefixes.get("aws_access_key_id", ""))
         self.url = cast("str | None", self._top_level.get("url"))
         self.transfer = TransferOptions(
-            **{
+            **{  # type: ignore[arg-type]  # only level may be None
                 key: _check_number(key, values[key], prefixes[key])
                 for key in options
                 if key in values
@@ -423,16 +425,20 @@ def _check_key_pair(values: Mapping[str, object], prefix: str) -> None:
         )
 
 
-def _check_number(key: str, value: object, prefix: str) -> int:
+def _check_number(key: str, value: object, prefix: str) -> int | None:
     given = value
+    if key == "level" and value == AUTOMATIC:
+        return None
     if key == "part_size" and isinstance(value, str):
         value = _parse_size(value, prefix)
     lowest, highest = _RANGES[key]
     if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
         if key == "part_size":
             raise ConfigError(f"{prefix}part_size must be from 5 MiB to 5 GiB, not {given!r}")
+        or_automatic = f' or "{AUTOMATIC}"' if key == "level" else ""
         raise ConfigError(
-            f"{prefix}{key} must be a whole number from {lowest} to {highest}, not {given!r}"
+            f"{prefix}{key} must be a whole number from {lowest} to {highest}{or_automatic}, "
+            f"not {given!r}"
         )
     return value
 

@@ -29,6 +29,8 @@ class PushResult:
     digest: str | None = None
     """Names this version of the data; ``None`` in a dry run."""
     etag: str | None = None
+    levels: dict[int, int] = field(default_factory=dict)
+    """Bytes of the tar stream by the level of compression they got; 0 is stored."""
     seconds: float = 0.0
     dry_run: bool = False
 

@@ -16,8 +16,10 @@ KEY = "set.tgz"
 
 
 def small(**changes: int) -> TransferOptions:
-    """Options that make many small parts and ranges of little data."""
-    return TransferOptions(**({"part_size": 4_096, "workers": 3, "threads": 2} | changes))
+    """Options that make many small parts and ranges of little data, always the same."""
+    return TransferOptions(
+        **({"part_size": 4_096, "workers": 3, "threads": 2, "level": 1} | changes)
+    )
 
 
 def memory() -> MemoryStore:
@@ -39,7 +41,7 @@ def ignore(tar: int, archive: int) -> None:
 async def push_to(store: MemoryStore, root: Path, options: TransferOptions | None = None) -> Pushed:
     """Push *root*."""
     options = options or small()
-    prepared = await prepare(root, store, KEY, options)
+    prepared = await prepare(root, store, options)
     return await push(prepared, store, KEY, options, overwrite=False, report=ignore)
 
 

@@ -98,9 +98,20 @@ def pushed(options: "Options", result: "PushResult") -> None:
         return
     show(f"{'Replaced' if result.replaces else 'Pushed'} {result.name}: {result.url}")
     show(f"  {content}, as an archive of {_pace(result.archive_bytes, result)}")
+    show(f"  {_compression(result.levels)}")
     show(f"  digest {result.digest}")
     if result.public:
         show("  everybody can read it (public = true)")
+
+
+def _compression(levels: dict[int, int]) -> str:
+    """How much was compressed how well."""
+    total = sum(levels.values()) or 1
+    words = [
+        f"{'stored' if level == 0 else f'level {level}'} {size / total:.0%}"
+        for level, size in sorted(levels.items())
+    ]
+    return f"compression: {', '.join(words)}"
 
 
 def pulled(options: "Options", result: "PullResult") -> None:
@@ -199,7 +210,8 @@ def settings(options: "Options", found: list["Setting"]) -> None:
 def _value(setting: "Setting") -> str:
     value = setting.value
     if value is None:
-        return f"{_processors()} (processors)" if setting.key == "threads" else "-"
+        defaults = {"threads": f"{_processors()} (processors)", "level": "auto"}
+        return defaults.get(setting.key, "-")
     if isinstance(value, bool):
         return str(value).lower()
     if setting.key == "part_size" and isinstance(value, int):

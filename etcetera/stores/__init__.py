@@ -20,6 +20,8 @@ from etcetera.errors import ConfigError
 
 Data = bytes | bytearray | memoryview
 """What can be sent."""
+Sent = Callable[[int], object]
+"""Told on the event loop how many bytes have just left; has to be quick."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class Upload(Protocol):
     id: str
     """What the store calls it; shown when it cannot be removed."""
 
-    async def put_part(self, number: int, data: Data, crc32: int) -> None:
+    async def put_part(self, number: int, data: Data, crc32: int, sent: Sent | None = None) -> None:
         """Send one part; parts may be sent concurrently and in any order.
 
         Nobody looks at *data* any more once this returns or raises: its memory can be used again.
@@ -80,6 +82,7 @@ class Upload(Protocol):
             number: From 1, without gaps once all are sent.
             data: Exactly ``part_size`` bytes, but 1 to ``part_size`` in the last part.
             crc32: Of *data*, so that the store can refuse what arrived damaged.
+            sent: Told of bytes as they leave, also of those that are sent once more.
         """
 
     async def complete(self) -> ObjectInfo:

@@ -33,7 +33,7 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import Data, ObjectInfo, PartLimits
+from etcetera.stores import Data, ObjectInfo, PartLimits, Sent
 from etcetera.stores.common import (
     check_key,
     check_part,
@@ -138,11 +138,19 @@ class FileUpload:
         assert self._opened is not None, "an upload is made by begin"  # noqa: S101
         return self._opened
 
-    async def put_part(self, number: int, data: Data, crc32: int) -> None:  # noqa: ARG002
+    async def put_part(
+        self,
+        number: int,
+        data: Data,
+        crc32: int,  # noqa: ARG002 - a disk does not ask
+        sent: Sent | None = None,
+    ) -> None:
         """Write one part to its place; see :class:`etcetera.stores.Upload`."""
         check_part(number, len(data), self.part_size, self.store.limits.max_parts)
         await self.store.run(self._write, number, data, key=self.key)
         self.sizes[number] = len(data)
+        if sent is not None:
+            sent(len(data))
 
     def _write(self, number: int, data: Data) -> None:
         offset, done = (number - 1) * self.part_size, 0

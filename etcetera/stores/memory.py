@@ -19,7 +19,7 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import Data, ObjectInfo, PartLimits
+from etcetera.stores import Data, ObjectInfo, PartLimits, Sent
 from etcetera.stores.common import check_key, check_part, check_parts, check_range, clean_up
 
 _stores: dict[str, "MemoryStore"] = {}
@@ -83,7 +83,7 @@ class MemoryUpload:
     id: str
     parts: dict[int, bytes] = field(default_factory=dict)
 
-    async def put_part(self, number: int, data: Data, crc32: int) -> None:
+    async def put_part(self, number: int, data: Data, crc32: int, sent: Sent | None = None) -> None:
         """Keep one part; see :class:`etcetera.stores.Upload`."""
         check_part(number, len(data), self.part_size, self.store.limits.max_parts)
         await self.store.enter("put_part")
@@ -93,6 +93,8 @@ class MemoryUpload:
             raise StoreError(f"part {number} of {self.key} arrived damaged")
         self.parts[number] = bytes(data)
         self.store.bytes_sent += len(data)
+        if sent is not None:
+            sent(len(data))
 
     async def complete(self) -> ObjectInfo:
         """Publish the parts; see :class:`etcetera.stores.Upload`."""

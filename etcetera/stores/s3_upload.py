@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from etcetera.errors import EtceteraError, StoreError
-from etcetera.stores import Data, ObjectInfo, PartLimits
+from etcetera.stores import Data, ObjectInfo, PartLimits, Sent
 from etcetera.stores.common import (
     GRACE_SECONDS,
     check_part,
@@ -100,7 +100,7 @@ class S3Upload:
     ) -> dict[str, Any]:
         return await self.connection.call(operation, writes=True, expected=expected, **arguments)
 
-    async def put_part(self, number: int, data: Data, crc32: int) -> None:
+    async def put_part(self, number: int, data: Data, crc32: int, sent: Sent | None = None) -> None:
         """Send one part; see :class:`etcetera.stores.Upload`."""
         check_part(number, len(data), self.part_size, self.limits.max_parts)
         if self._checksums:
@@ -114,6 +114,7 @@ class S3Upload:
             UploadId=self.id,
             PartNumber=number,
             body=data,
+            sent=sent,
             **check,
         )
         if not answer.get("ETag"):

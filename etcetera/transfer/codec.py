@@ -1,7 +1,7 @@
 """Frames ⇄ bytes: deflate without a past, stored blocks, CRC-32.
 
-isal does the work where it is installed; the standard library otherwise, several times slower
-and with other, equally valid, bytes.
+isal does the work where it is installed, and zlib-ng at the levels that isal lacks; the standard
+library otherwise, several times slower and with other, equally valid, bytes.
 
 Source: RFC 1951 (deflate), RFC 1952 (gzip).
 """
@@ -18,12 +18,22 @@ try:
     from isal import isal_zlib as _zlib
 
     CODEC = "isal"
-    _LEVELS = {1: 1, 2: 2, 3: 3}
 except ImportError:  # No wheel for this machine.
     import zlib as _zlib  # type: ignore[no-redef]  # the same interface
 
     CODEC = "zlib"
-    _LEVELS = {1: 1, 2: 3, 3: 6}
+
+try:
+    from zlib_ng import zlib_ng as _small
+
+    LADDER: tuple[int, ...] = (1, 3, 4, 5, 7, 9)
+except ImportError:  # The extra "fast" is not installed.
+    import zlib as _small  # type: ignore[no-redef]  # the same interface
+
+    LADDER = (1, 3, 6)
+
+LEVELS = range(10)
+"""0 stores; 1 to 3 are isal's; 4 to 9 those of zlib-ng, or of zlib, which takes twice as long."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -44,6 +54,8 @@ _PROBE = b"\xff" + os.urandom(15)
 _FINAL_PROBE = struct.pack("<BHH", 1, len(_PROBE), len(_PROBE) ^ 0xFFFF) + _PROBE
 """A final stored block: read one bit late, it is no final block."""
 
+_ISAL_LEVELS = 3
+"""Levels of isal, from 1."""
 _SAMPLE = 16 * KiB
 _WORTH = 0.95
 """A sample that shrinks to no less than this is not worth compressing the rest for."""
@@ -63,6 +75,11 @@ class Frame(NamedTuple):
     crc32: int
     """Of the tar bytes."""
     compressed_crc32: int
+
+    @property
+    def stored(self) -> bool:
+        """Whether it did not shrink, and was not compressed."""
+        return len(self.data) == stored_size(self.size)
 
 
 def make_frame(data: Buffer, level: int) -> Frame:
@@ -94,7 +111,10 @@ def deflate(data: Buffer, level: int) -> bytes:
     """
     if level == 0 or not _shrinks(data):
         return store(data)
-    compressor = compressobj(_LEVELS[level], _zlib.DEFLATED, -15)
+    if level <= _ISAL_LEVELS:
+        compressor = compressobj(level, _zlib.DEFLATED, -15)
+    else:
+        compressor = _small.compressobj(level, _zlib.DEFLATED, -15)
     frame = bytes(compressor.compress(data)) + bytes(compressor.flush(_zlib.Z_SYNC_FLUSH))
     return frame if len(frame) < stored_size(len(data)) else store(data)
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import TypeVar, TypeVarTuple
 from anyio import (
     BrokenResourceError,
     CancelScope,
+    Event,
     create_task_group,
     to_thread,
 )
@@ -144,6 +145,31 @@ async def in_threads(manager: AbstractContextManager[Result]) -> AsyncIterator[R
         await leave(error)
         raise
     await leave(None)
+
+
+@asynccontextmanager
+async def beside(
+    function: Callable[[], Awaitable[Result]],
+) -> AsyncIterator[Callable[[], Awaitable[Result]]]:
+    """Call an async function while the block runs; what is yielded waits for its result.
+
+    An error of it cancels the block and comes out of it; leaving the block cancels it.
+    """
+    results: list[Result] = []
+    done = Event()
+
+    async def run() -> None:
+        results.append(await function())
+        done.set()
+
+    async def wait() -> Result:
+        await done.wait()
+        return results[0]
+
+    async with task_group() as tasks:
+        tasks.start_soon(run)
+        yield wait
+        tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -93,7 +93,7 @@ class IndexWriter:
         }
         self._digest = DatasetDigest()
         self._partitions: dict[str, Totals] = {}
-        self._total = Totals()
+        self._outside = Totals()
         self._crc32 = 0
         self._size = 0
         self._length = len(codec.GZIP_HEADER)
@@ -112,16 +112,18 @@ class IndexWriter:
         segment.crcs.append(frame.crc32)
         segment.compressed_crcs.append(frame.compressed_crc32)
         self._count(frame)
-        for member in members:
-            self._add_row(segment, member.entry, member.header_size)
-            if member.entry.kind == "f":
-                segment.digests.append(member.sha256)
-            self._digest.add(member.entry.path, digest_row(member.entry, member.sha256))
+        if members:
+            totals = self._totals(members[0].entry)  # no frame holds members of two partitions
+        for entry, header_size, sha256 in members:
+            self._add_row(segment, entry, header_size, totals)
+            if entry.kind == "f":
+                segment.digests.append(sha256)
+            self._digest.add(entry.path, digest_row(entry, sha256))
 
     def begin_large(self, entry: Entry, header_size: int) -> None:
         """Add a file whose first slice is the frame just added; its SHA-256 comes later."""
         segment = self._open[-1]
-        self._add_row(segment, entry, header_size)
+        self._add_row(segment, entry, header_size, self._totals(entry))
         segment.digests.append("")
         segment.unknown += 1
 
@@ -170,8 +172,8 @@ class IndexWriter:
             root=_numbers(place),
             sha256=f'"{hashlib.sha256(root).hexdigest()}"',
             digest=f'"{self.digest}"',
-            files=str(self._total.files),
-            bytes=str(self._total.bytes),
+            files=str(self._outside.files + sum(totals.files for totals in partitions)),
+            bytes=str(self._outside.bytes + sum(totals.bytes for totals in partitions)),
         )
         line = footer[:-1].ljust(FOOTER - 1) + b"\n"
         yield self._count(make_frame(line + END, 0))
@@ -184,23 +186,30 @@ class IndexWriter:
             yield self._count(Frame(data, size, crc, 0))
         self._segments.clear()
 
-    def _add_row(self, segment: _OpenSegment, entry: Entry, header_size: int) -> None:
-        segment.paths.append(entry.path)
-        segment.characters += len(entry.path) + len(entry.target)
-        segment.kinds.append(kind_code(entry))
-        segment.entry_sizes.append(entry.size)
-        segment.mtimes.append(entry.mtime)
-        segment.headers.append(header_size)
-        self._position += header_size + padded(entry.size)
-        if entry.kind == "l":
-            segment.targets.append(entry.target)
+    def _totals(self, entry: Entry) -> Totals:
+        """Where the files of the partition that *entry* lies in, or is, are counted."""
         partition = partition_of(entry.path)
-        if partition and partition not in self._partitions:
+        if not partition:
+            return self._outside
+        if partition not in self._partitions:
             self._partitions[partition] = Totals()
-        if entry.kind == "f":
-            self._total.add(entry.size)
-            if partition:
-                self._partitions[partition].add(entry.size)
+        return self._partitions[partition]
+
+    def _add_row(
+        self, segment: _OpenSegment, entry: Entry, header_size: int, totals: Totals
+    ) -> None:
+        path, kind, size, _, mtime, target, _ = entry
+        segment.paths.append(path)
+        segment.characters += len(path) + len(target)
+        segment.kinds.append(kind_code(entry))
+        segment.entry_sizes.append(size)
+        segment.mtimes.append(mtime)
+        segment.headers.append(header_size)
+        self._position += header_size + padded(size)
+        if kind == "f":
+            totals.add(size)
+        elif kind == "l":
+            segment.targets.append(target)
 
     def _count(self, frame: Frame) -> bytes:
         self._crc32 = codec.crc32_combine(self._crc32, frame.crc32, frame.size)

@@ -19,7 +19,8 @@ class TransferOptions:
     """Bytes per part of an upload and per range of a download; at least 5 MiB."""
     workers: int = 8
     """Requests in flight at once."""
-    level: int = 1
-    """Compression: 0 stores, 1 (fast) to 3 (small)."""
+    level: int | None = None
+    """Compression: 0 stores, 1 (fast) to 9 (small), always with the same result; by default the
+    best that does not slow the transfer, see :class:`etcetera.transfer.pace.Pace`."""
     threads: int | None = None
     """Threads that pack or unpack; chosen by default, see :func:`etcetera.transfer.flow.crew`."""

@@ -18,7 +18,7 @@ from etcetera.transfer.codec import Frame, make_frame
 from etcetera.transfer.descend import Descent
 from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.options import KiB, MiB
-from etcetera.transfer.tar import Entry, header, header_size, padded
+from etcetera.transfer.tar import BLOCK, Entry, header, header_size, padded
 
 FRAME_TARGET = 512 * KiB
 """Tar bytes that a frame of several members has on average."""
@@ -26,6 +26,10 @@ FRAME_MIN = 128 * KiB
 """No border is chosen before this, except between partitions and around slices."""
 FRAME_MAX = MiB
 """Tar bytes at most; a longer member is cut into slices of this length."""
+
+
+_ZEROS = bytes(BLOCK)
+_sha256 = hashlib.sha256
 
 
 class Group:
@@ -47,19 +51,22 @@ class Group:
         frame = _frame_buffer()
         members: list[PackedMember] = []
         size = 0
+        # For small files this loop is most of a push.
         with Descent(root) as descent:
             for entry in self.entries:
                 head = header(entry)
                 start = size + len(head)
-                stop = start + entry.size
                 frame[size:start] = head
+                size = start
                 sha256 = ""
                 if entry.kind == "f":
+                    size = stop = start + entry.size
                     content = frame[start:stop]
                     _read_file(descent, entry, content)
-                    sha256 = hashlib.sha256(content).hexdigest()
-                size = start + padded(entry.size)
-                frame[stop:size] = bytes(size - stop)
+                    sha256 = _sha256(content).hexdigest()
+                    if rest := -stop % BLOCK:
+                        size = stop + rest
+                        frame[stop:size] = _ZEROS[:rest]
                 members.append(PackedMember(entry, len(head), sha256))
         return make_frame(frame[:size], level), members
 

@@ -6,7 +6,7 @@ Without an index: fetch in order → inflate → strict tar reader → write.
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,6 @@ from pathlib import Path
 from anyio import (
     EndOfStream,
     Event,
-    Semaphore,
     create_memory_object_stream,
 )
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -25,7 +24,8 @@ from etcetera.transfer.codec import Buffer
 from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.index import Segment
-from etcetera.transfer.options import TransferOptions
+from etcetera.transfer.lanes import Lanes
+from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.parts import requests_at_once
 from etcetera.transfer.unpack import (
     FrameJob,
@@ -40,6 +40,9 @@ from etcetera.transfer.workers import Workers, workers
 
 Report = Callable[[int, int], None]
 """Told the tar bytes written (0 if unknown) and the archive bytes fetched, range by range."""
+
+
+_LEAST_RANGE = 2 * MiB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,27 +104,28 @@ async def _pull_frames(
     tally = Tally.of(index.root)
     chosen = crew(options, index.footer.files, index.footer.bytes)
     count = chosen.threads if chosen.processes else 0
-    # No buffer: a range waits in memory only while it is fetched or unpacked.
-    send, receive = create_memory_object_stream[_Range](0)
+    lanes = Lanes(requests_at_once(options.part_size, options))
     # Threads of its own, so that unpacking never queues behind a service's other work.
     with ThreadPoolExecutor(chosen.threads, "etcetera-unpack") as pool:
         async with (
             in_threads(workers(count, "unpack", os.fsencode(tree))) as processes,
             task_group() as tasks,
         ):
-            unpack = partial(_unpack, extractor, processes)
-            for _ in range(requests_at_once(options.part_size, options)):
-                tasks.start_soon(
-                    _unpack_ranges, receive.clone(), index.archive, unpack, pool, report
-                )
-            receive.close()
-            async with send, aclosing(_plan_ranges(index, extractor, tally, options)) as ranges:
+
+            async def take(one: _Range, place: object) -> None:
+                data = await index.archive.read(one.start, one.stop)
+                size = await in_thread(_unpack, extractor, processes, data, one, pool=pool)
+                lanes.leave(place, len(data))
+                report(size, len(data))
+
+            async with aclosing(_plan_ranges(index, extractor, tally, lanes, options)) as ranges:
                 async for one in ranges:
-                    await send.send(one)
+                    # A range waits in memory only while it is fetched or unpacked.
+                    tasks.start_soon(take, one, await lanes.enter())
     return tally
 
 
-def _unpack(extractor: Extractor, processes: Workers | None, data: bytes, one: "_Range") -> int:
+def _unpack(extractor: Extractor, processes: Workers | None, data: Buffer, one: "_Range") -> int:
     """Write what one range holds; return the tar bytes."""
     if processes is None or any(job.large for job in one.jobs):
         return unpack_frames(data, one.start, one.jobs, extractor)
@@ -129,10 +133,11 @@ def _unpack(extractor: Extractor, processes: Workers | None, data: bytes, one: "
 
 
 async def _plan_ranges(
-    index: Index, extractor: Extractor, tally: Tally, options: TransferOptions
+    index: Index, extractor: Extractor, tally: Tally, lanes: Lanes, options: TransferOptions
 ) -> AsyncGenerator[_Range]:
     """Read the index segment by segment and yield what is to be fetched."""
     layout = Layout(extractor)
+    size = partial(_range_size, lanes, options)
     crc32 = 0
 
     def take(segment: Segment) -> list[FrameJob]:
@@ -143,38 +148,27 @@ async def _plan_ranges(
 
     async with aclosing(index.segments()) as segments:
         async for segment in segments:
-            for held in _batches(await in_thread(take, segment), options.part_size):
+            for held in _batches(await in_thread(take, segment), size):
                 last = held[-1].place
                 yield _Range(held[0].place.offset, last.offset + last.length, held)
     await index.check_whole(crc32)
 
 
-def _batches(jobs: list[FrameJob], range_size: int) -> Iterator[list[FrameJob]]:
+def _range_size(lanes: Lanes, options: TransferOptions) -> int:
+    return lanes.request_size(min(_LEAST_RANGE, options.part_size), options.part_size)
+
+
+def _batches(jobs: list[FrameJob], range_size: Callable[[], int]) -> Iterator[list[FrameJob]]:
     held: list[FrameJob] = []
-    size = 0
+    size, most = 0, range_size()
     for job in jobs:
-        if held and size + job.place.length > range_size:
+        if held and size + job.place.length > most:
             yield held
-            held, size = [], 0
+            held, size, most = [], 0, range_size()
         held.append(job)
         size += job.place.length
     if held:
         yield held
-
-
-async def _unpack_ranges(
-    receive: ObjectReceiveStream[_Range],
-    archive: Archive,
-    unpack: Callable[[Buffer, _Range], int],
-    pool: Executor,
-    report: Report,
-) -> None:
-    async with receive:
-        async for one in receive:
-            data = await archive.read(one.start, one.stop)
-            size = await in_thread(unpack, data, one, pool=pool)
-            report(size, len(data))
-            del data, one  # while waiting for the next
 
 
 async def _pull_stream(
@@ -209,32 +203,22 @@ async def _fetch_in_order(
     archive: Archive, options: TransferOptions, send: ObjectSendStream[Buffer], report: Report
 ) -> None:
     """Fetch several ranges at once and send them in order."""
-    slots = Semaphore(requests_at_once(options.part_size, options))
+    lanes = Lanes(requests_at_once(options.part_size, options))
+
+    async def fetch(start: int, stop: int, place: object, turn: Event, following: Event) -> None:
+        data = await archive.read(start, stop)
+        await turn.wait()
+        await send.send(data)
+        following.set()
+        lanes.leave(place, len(data))
+        report(0, len(data))
+
     turn = Event()
     turn.set()
+    start = 0
     async with send, task_group() as tasks:
-        for start in range(0, archive.info.size, options.part_size):
-            await slots.acquire()
-            stop = min(start + options.part_size, archive.info.size)
-            following = Event()
-            tasks.start_soon(
-                _fetch_one, archive, (start, stop), turn, following, slots, send, report
-            )
-            turn = following
-
-
-async def _fetch_one(
-    archive: Archive,
-    place: tuple[int, int],
-    turn: Event,
-    following: Event,
-    slots: Semaphore,
-    send: ObjectSendStream[Buffer],
-    report: Report,
-) -> None:
-    data = await archive.read(*place)
-    await turn.wait()
-    await send.send(data)
-    following.set()
-    slots.release()
-    report(0, len(data))
+        while start < archive.info.size:
+            place = await lanes.enter()
+            stop = min(start + _range_size(lanes, options), archive.info.size)
+            tasks.start_soon(fetch, start, stop, place, turn, following := Event())
+            start, turn = stop, following

@@ -2,26 +2,31 @@
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from anyio import CancelScope, create_memory_object_stream
-from anyio.abc import ObjectReceiveStream
+from anyio import CancelScope
 
 from etcetera.stores import ObjectInfo, Store, Upload
 from etcetera.transfer import codec
-from etcetera.transfer.codec import Frame
+from etcetera.transfer.codec import LADDER, Frame
 from etcetera.transfer.flow import crew, in_thread, ordered, task_group
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
+from etcetera.transfer.lanes import Lanes
 from etcetera.transfer.options import TransferOptions
+from etcetera.transfer.pace import Pace
 from etcetera.transfer.pack import Group, LargeFile, Slice, group, open_root
 from etcetera.transfer.parts import Buffers, Part, PartPlan, archive_bound, cut, plan
 from etcetera.transfer.scan import Scan, scan
 from etcetera.transfer.workers import workers
+
+_FIRST_PARTS = 2
+"""So many are packed at the fastest level, to be sent as soon as that can begin."""
 
 Report = Callable[[int, int], None]
 """Told the tar bytes and the archive bytes of each part once it is stored."""
@@ -29,12 +34,10 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Everything known before the first byte is sent."""
+    """Everything known before the first byte is packed."""
 
     scan: Scan
     plan: PartPlan
-    existing: ObjectInfo | None
-    """What the key holds now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,26 +47,19 @@ class Pushed:
     info: ObjectInfo
     digest: str
     """Of the dataset."""
+    levels: dict[int, int]
+    """Tar bytes by the level of compression they got; 0 is stored."""
 
 
-async def prepare(root: Path, store: Store, key: str, options: TransferOptions) -> Prepared:
-    """Scan the dataset while asking the store what it has.
+async def prepare(root: Path, store: Store, options: TransferOptions) -> Prepared:
+    """Scan the dataset and plan its parts; nothing is asked of the store.
 
     Raises:
         InvalidDataset: Something in the dataset cannot be packed.
-        RepositoryNotFound: There is no such bucket or directory.
     """
-    existing: list[ObjectInfo | None] = []
-
-    async def look() -> None:
-        existing.append(await store.head(key))
-
-    async with task_group() as tasks:
-        tasks.start_soon(look)
-        stop = threading.Event()
-        scanned = await in_thread(scan, root, stop, on_cancel=stop.set)
-    bound = archive_bound(scanned)
-    return Prepared(scan=scanned, plan=plan(bound, store.limits, options), existing=existing[0])
+    stop = threading.Event()
+    scanned = await in_thread(scan, root, stop, on_cancel=stop.set)
+    return Prepared(scan=scanned, plan=plan(archive_bound(scanned), store.limits, options))
 
 
 async def push(
@@ -74,82 +70,106 @@ async def push(
     *,
     overwrite: bool,
     report: Report,
+    look: Callable[[], Awaitable[object]] | None = None,
     publishing: Callable[[], object] = lambda: None,
 ) -> Pushed:
     """Pack and publish in one go; the key holds the old object or none until the very end.
 
     Args:
-        prepared: From :func:`prepare`, for the same store and key.
+        prepared: From :func:`prepare`, for the same store.
         store: Where to.
         key: Of the archive.
         options: Level, and who packs.
         overwrite: Whether to replace an object that has this key.
         report: Told of each part.
+        look: Raises if there is a reason not to send anything; packing begins meanwhile.
         publishing: Called when everything is sent, before it is published.
 
     Raises:
         AlreadyExists: The key is taken and *overwrite* is false.
         SourceChanged: A file changed after the scan.
     """
-    packing = Packing(prepared.scan, prepared.plan.part_size, options)
+    packing = Packing(prepared.scan, prepared.plan, options)
     try:
-        first = await packing.next_part()
-        assert first is not None, "an archive is never empty"  # noqa: S101
-        if first.last:
+        parts = await _pack_ahead(packing, prepared.plan.workers, look)
+        if parts[0].last:
             publishing()
-            info = await store.put(key, first.data, overwrite=overwrite)
-            report(first.size, len(first.data))
+            info = await store.put(key, parts[0].data, overwrite=overwrite)
+            report(parts[0].size, len(parts[0].data))
         else:
             async with store.upload(
                 key, part_size=prepared.plan.part_size, overwrite=overwrite
             ) as upload:
-                await _send_parts(packing, first, upload, prepared.plan.workers, report)
+                await _send_parts(packing, parts, upload, prepared.plan.workers, report)
                 publishing()
                 info = await upload.complete()
-        return Pushed(info=info, digest=packing.digest)
+        return Pushed(info=info, digest=packing.digest, levels=dict(packing.pace.levels))
     finally:
         with CancelScope(shield=True):
             await packing.close()
 
 
-async def _send_parts(
-    packing: "Packing", first: Part, upload: Upload, workers: int, report: Report
-) -> None:
-    """Send every part, *workers* at once."""
-    # No buffer: a part waits in memory only while it is cut or sent.
-    send, receive = create_memory_object_stream[Part](0)
+async def _pack_ahead(
+    packing: "Packing", most: int, look: Callable[[], Awaitable[object]] | None
+) -> deque[Part]:
+    """Pack at least one part, and up to *most* until *look* is done: connecting takes a while.
+
+    What shrinks is not packed far ahead, since nobody knows yet which level the line wants.
+    """
+    parts: deque[Part] = deque()
+    looked = look is None
+
+    async def pack() -> None:
+        while not parts or not (
+            looked or packing.pace.guessing or parts[-1].last or len(parts) == most
+        ):
+            part = await packing.next_part()
+            assert part is not None, "an archive is never empty"  # noqa: S101
+            parts.append(part)
+
     async with task_group() as tasks:
-        for _ in range(workers):
-            tasks.start_soon(_put_parts, receive.clone(), upload, packing, report)
-        receive.close()
-        async with send:
-            part: Part | None = first
-            while part is not None:
-                await send.send(part)
-                part = await packing.next_part()
+        tasks.start_soon(pack)
+        if look is not None:
+            await look()
+        looked = True
+    return parts
 
 
-async def _put_parts(
-    receive: ObjectReceiveStream[Part], upload: Upload, packing: "Packing", report: Report
+async def _send_parts(
+    packing: "Packing", parts: deque[Part], upload: Upload, workers: int, report: Report
 ) -> None:
-    async with receive:
-        async for part in receive:
-            await upload.put_part(part.number, part.data, part.crc32)
-            report(part.size, len(part.data))
-            packing.buffers.give_back(part)
+    """Send *parts* and all that follow, up to *workers* at once."""
+    lanes = Lanes(workers)
+
+    async def put(part: Part, place: object) -> None:
+        await upload.put_part(part.number, part.data, part.crc32, packing.pace.sent)
+        lanes.leave(place, len(part.data))
+        report(part.size, len(part.data))
+        packing.buffers.give_back(part)
+
+    async with task_group() as tasks:
+        part: Part | None = parts.popleft()
+        while part is not None:
+            # A part waits in memory only while it is cut or sent.
+            tasks.start_soon(put, part, await lanes.enter())
+            part = parts.popleft() if parts else await packing.next_part()
 
 
 class Packing:
     """The blocking half of a push, one thread hop a part."""
 
-    def __init__(self, scanned: Scan, part_size: int, options: TransferOptions) -> None:
+    def __init__(self, scanned: Scan, plan: PartPlan, options: TransferOptions) -> None:
         self._index = IndexWriter()
         # A thread of its own: packing never queues behind a service's other work, and its large
         # buffers come from one arena of the allocator, which reuses them.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="etcetera-pack")
-        self.buffers = Buffers(part_size)
+        self.buffers = Buffers(plan.part_size)
         """Of the parts: to be given back when they are sent."""
-        self._frames = _pack_frames(scanned, self._index, options)
+        self.pace = Pace(
+            options.level, part_size=plan.part_size, first=_FIRST_PARTS, most=plan.workers
+        )
+        """To be told what is sent."""
+        self._frames = _pack_frames(scanned, self._index, self.pace, options)
         self._parts = cut(self._frames, self.buffers)
 
     @property
@@ -168,7 +188,7 @@ class Packing:
 
 
 def _pack_frames(
-    scanned: Scan, index: IndexWriter, options: TransferOptions
+    scanned: Scan, index: IndexWriter, pace: Pace, options: TransferOptions
 ) -> Generator[tuple[bytes, int]]:
     """Yield the archive's bytes, each piece with the tar bytes it stands for."""
     yield codec.GZIP_HEADER, 0
@@ -186,16 +206,19 @@ def _pack_frames(
             file.close()
 
     def pack(job: Group | Slice) -> tuple[Frame, list[PackedMember]]:
+        level = pace.level()
         if processes is not None and isinstance(job, Group):
-            return processes.pack(job.entries)
-        return job.pack(root, options.level)
+            frame, members = processes.pack(job.entries, level)
+        else:
+            frame, members = job.pack(root, level)
+        pace.packed(level, frame)
+        return frame, members
 
     with ExitStack() as stack:
         root = open_root(scanned.root)
         stack.callback(os.close, root)
         count = chosen.threads if chosen.processes else 0
-        opening = ("pack", os.fsencode(scanned.root), options.level)
-        processes = stack.enter_context(workers(count, *opening))
+        processes = stack.enter_context(workers(count, "pack", os.fsencode(scanned.root)))
         stack.callback(close_large)
         packed = ordered(pack, jobs(), threads=chosen.threads, window=2 * chosen.threads + 4)
         stack.callback(packed.close)
@@ -204,7 +227,7 @@ def _pack_frames(
             if isinstance(job, Slice) and _add_slice(index, job):
                 del large[job.file]
             yield frame.data, frame.size
-    for data in index.finish(options.level):
+    for data in index.finish(LADDER[0] if options.level is None else options.level):
         yield data, 0
 
 

@@ -53,13 +53,12 @@ def receive(stream: IO[bytes]) -> tuple[Any, ...] | None:
 class Pack:
     """Makes frames of a dataset's small files."""
 
-    def __init__(self, root: bytes, level: int) -> None:
+    def __init__(self, root: bytes) -> None:
         self._root = open_root(Path(os.fsdecode(root)))
-        self._level = level
 
-    def frame(self, entries: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    def frame(self, entries: list[tuple[Any, ...]], level: int) -> tuple[Any, ...]:
         """Pack whole members, see :meth:`etcetera.transfer.pack.Group.pack`."""
-        frame, members = Group([Entry(*entry) for entry in entries]).pack(self._root, self._level)
+        frame, members = Group([Entry(*entry) for entry in entries]).pack(self._root, level)
         return (tuple(frame), [(member.header_size, member.sha256) for member in members])
 
 

@@ -105,9 +105,9 @@ class Workers:
         for process in processes:
             self._idle.put(process)
 
-    def pack(self, entries: list[Entry]) -> tuple[Frame, list[PackedMember]]:
+    def pack(self, entries: list[Entry], level: int) -> tuple[Frame, list[PackedMember]]:
         """Make a frame of whole members, see :meth:`etcetera.transfer.pack.Group.pack`."""
-        frame, members = self._call("frame", [tuple(entry) for entry in entries])
+        frame, members = self._call("frame", [tuple(entry) for entry in entries], level)
         return Frame(*frame), [
             PackedMember(entry, *member) for entry, member in zip(entries, members, strict=True)
         ]

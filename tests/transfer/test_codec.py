@@ -1,4 +1,4 @@
-"""Frames and checksums, with isal and without it."""
+"""Frames and checksums, with isal and zlib-ng and without them."""
 
 import importlib.util
 import random
@@ -26,33 +26,41 @@ CONTENTS = {
 }
 
 
-def without_isal() -> ModuleType:
-    """A private copy of the codec as it is on a machine without isal."""
+def plain() -> ModuleType:
+    """A private copy of the codec as it is on a machine without isal and zlib-ng."""
     spec = importlib.util.find_spec("etcetera.transfer.codec")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    before = {name: sys.modules.pop(name) for name in tuple(sys.modules) if name[:4] == "isal"}
+    missing = ("isal", "zlib_ng")
+    before = {
+        name: sys.modules.pop(name)
+        for name in tuple(sys.modules)
+        if name.partition(".")[0] in missing
+    }
     try:
-        sys.modules.update({"isal": None})  # type: ignore[dict-item]  # importing it fails now
+        # Importing them fails now.
+        sys.modules.update(dict.fromkeys(missing))  # type: ignore[arg-type]
         spec.loader.exec_module(module)
     finally:
-        del sys.modules["isal"]
+        for name in missing:
+            del sys.modules[name]
         sys.modules.update(before)
     return module
 
 
-PLAIN = without_isal()
+PLAIN = plain()
 BOTH = pytest.mark.parametrize("module", [codec, PLAIN], ids=["isal", "zlib"])
 
 
 def test_names() -> None:
     """These tests see two codecs."""
     assert (codec.CODEC, PLAIN.CODEC) == ("isal", "zlib")
+    assert max(codec.LADDER) > max(PLAIN.LADDER)
 
 
 @BOTH
-@pytest.mark.parametrize("level", [0, 1, 2, 3])
+@pytest.mark.parametrize("level", codec.LEVELS)
 @pytest.mark.parametrize("name", CONTENTS)
 def test_frames(name: str, level: int, module: ModuleType) -> None:
     """Either codec reads what the other wrote; no frame is longer than its stored form."""

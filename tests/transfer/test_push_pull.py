@@ -102,10 +102,12 @@ async def test_same_bytes(tmp_path: Path) -> None:
     """GZ-09: the same files, times and level give the same bytes, however they are packed."""
     root = source(tmp_path)
     other = trees.write(tmp_path / "other", dict(reversed(TREE.items())))
-    expected = await packed(root)
-    assert await packed(other) == expected
-    assert await packed(root, small(part_size=500, workers=1, threads=1)) == expected
-    assert await packed(root, TransferOptions(threads=4)) == expected
+    for level in (1, 6):
+        expected = await packed(root, small(level=level))
+        assert await packed(other, small(level=level)) == expected
+        options = small(level=level, part_size=500, workers=1, threads=1)
+        assert await packed(root, options) == expected
+        assert await packed(root, TransferOptions(level=level, threads=4)) == expected
 
 
 async def test_digest_names_the_data(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ async def test_parts(part_size: int, workers: int, tmp_path: Path) -> None:
     expected = await packed(root)
     store, options = memory(), small(part_size=part_size, workers=workers)
     seen: list[tuple[int, int]] = []
-    prepared = await prepare(root, store, KEY, options)
+    prepared = await prepare(root, store, options)
     pushed = await push(
         prepared, store, KEY, options, overwrite=False,
         report=lambda tar, archive: seen.append((tar, archive)),
@@ -187,7 +189,7 @@ async def test_name_taken(tmp_path: Path) -> None:
     """UP-19: a name that exists is refused before packing, and by the store at the end."""
     root, store = source(tmp_path), memory()
     options = small()
-    free = await prepare(root, store, KEY, options)
+    free = await prepare(root, store, options)
     await push_to(store, root)
     before = store.objects[KEY]
     with pytest.raises(AlreadyExists):
@@ -339,7 +341,7 @@ async def test_changed_before_packing(
     """PK-01 to PK-04: a file that is not what the scan saw ends the push."""
     tree = {"data/a/first": trees.file(os.urandom(30_000)), "data/b/f": trees.file(b"x" * size)}
     root, store = source(tmp_path, tree), memory()
-    prepared = await prepare(root, store, KEY, small())
+    prepared = await prepare(root, store, small())
     change(root / "data/b/f")
     with pytest.raises(SourceChanged, match="data/b/f"):
         await push(prepared, store, KEY, small(), overwrite=False, report=ignore)
@@ -356,7 +358,7 @@ async def test_changed_while_packed(change: Callable[[Path], None], tmp_path: Pa
     }
     root, store = source(tmp_path, tree), memory()
     options = small(part_size=100_000, workers=1, threads=1)
-    prepared = await prepare(root, store, KEY, options)
+    prepared = await prepare(root, store, options)
     changed: list[int] = []
 
     def report(tar: int, archive: int) -> None:
@@ -375,7 +377,7 @@ async def test_old_object_survives_a_failed_push(tmp_path: Path) -> None:
     """UP-24: while a forced push fails, the name keeps what it had."""
     root = source(tmp_path)
     store: MemoryStore = holding(b"old")
-    prepared = await prepare(root, store, KEY, small())
+    prepared = await prepare(root, store, small())
     grow(root / "data/train/c")
     with pytest.raises(SourceChanged):
         await push(prepared, store, KEY, small(), overwrite=True, report=ignore)

@@ -40,8 +40,8 @@ def source(tmp_path: Path) -> Path:
 
 def test_round_trip(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What processes pack is byte for byte what threads pack, and they unpack it as well."""
-    own = etc.Config(f"memory://{tmp_path.name}", tmp_path / "home", threads=2)
-    other = etc.Config(own.url, tmp_path / "other", threads=2)
+    own = etc.Config(f"memory://{tmp_path.name}", tmp_path / "home", threads=2, level=1)
+    other = etc.Config(own.url, tmp_path / "other", threads=2, level=1)
     etc.register(source, "x", config=own)
     etc.push("x", config=own)
     store = memory_store(f"memory://{tmp_path.name}")
@@ -50,9 +50,11 @@ def test_round_trip(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     packed: list[int] = []
     real = workers.Workers.pack
 
-    def pack(self: workers.Workers, entries: list[Entry]) -> tuple[Frame, list[PackedMember]]:
+    def pack(
+        self: workers.Workers, entries: list[Entry], level: int
+    ) -> tuple[Frame, list[PackedMember]]:
         packed.append(len(entries))
-        return real(self, entries)
+        return real(self, entries, level)
 
     monkeypatch.setattr(workers.Workers, "pack", pack)
     etc.push("x", force=True, config=own)
@@ -67,11 +69,11 @@ def test_errors_cross_over(source: Path, tmp_path: Path) -> None:
     entries = [entry for entry in scan(source).entries() if entry.path.endswith("rose.txt")]
     (source / "data" / "train" / "rose.txt").write_text("changed")
     with (
-        workers.workers(1, "pack", os.fsencode(source), 1) as crew,
+        workers.workers(1, "pack", os.fsencode(source)) as crew,
         pytest.raises(SourceChanged, match="rose"),
     ):
         assert crew is not None
-        crew.pack(entries)
+        crew.pack(entries, 1)
     assert not children()
     (tmp_path / "tree").mkdir()
     extractor = Extractor(tmp_path / "tree")
@@ -87,31 +89,31 @@ def test_same_as_here(source: Path) -> None:
     root = open_root(source)
     here = Group(entries).pack(root, 1)
     os.close(root)
-    with workers.workers(2, "pack", os.fsencode(source), 1) as crew:
+    with workers.workers(2, "pack", os.fsencode(source)) as crew:
         assert crew is not None
-        assert crew.pack(entries) == here
+        assert crew.pack(entries, 1) == here
 
 
 def test_killed_worker(source: Path) -> None:
     """A process that is killed is an error that says so, and the others still end."""
     with (
-        workers.workers(2, "pack", os.fsencode(source), 1) as crew,
+        workers.workers(2, "pack", os.fsencode(source)) as crew,
         pytest.raises(StoreError, match="-9"),
     ):
         assert crew is not None
         for pid in children():
             os.kill(pid, signal.SIGKILL)
-        crew.pack(list(scan(source).entries())[:5])
+        crew.pack(list(scan(source).entries())[:5], 1)
     assert not children()
 
 
 def test_nothing_to_start(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no process can be started, as in a program that embeds Python, threads do it."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with workers.workers(2, "pack", os.fsencode(source), 1) as crew:
+    with workers.workers(2, "pack", os.fsencode(source)) as crew:
         assert crew is None
     monkeypatch.setattr(flow, "_MANY_FILES", 10)
-    config = etc.Config(f"memory://{tmp_path.name}", tmp_path / "home", threads=2)
+    config = etc.Config(f"memory://{tmp_path.name}", tmp_path / "home", threads=2, level=1)
     etc.register(source, "x", config=config)
     assert etc.push("x", config=config).files > 300
 
@@ -124,7 +126,7 @@ def test_current_directory_is_not_imported(source: Path, tmp_path: Path) -> None
         "import os, sys\n"
         "from etcetera.transfer import workers\n"
         "os.chdir(sys.argv[1])\n"
-        "with workers.workers(1, 'pack', os.fsencode(sys.argv[2]), 1) as crew:\n"
+        "with workers.workers(1, 'pack', os.fsencode(sys.argv[2])) as crew:\n"
         "    assert crew is not None\n"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path, source], check=True)
@@ -134,7 +136,7 @@ def test_current_directory_is_not_imported(source: Path, tmp_path: Path) -> None
 def test_damaged_frame(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process refuses is refused; nothing is installed and no process is left."""
     monkeypatch.setattr(flow, "_MANY_FILES", 10)
-    config = etc.Config(f"memory://{tmp_path.name}", tmp_path / "home", threads=2)
+    config = etc.Config(f"memory://{tmp_path.name}", tmp_path / "home", threads=2, level=1)
     etc.register(source, "x", config=config)
     etc.push("x", config=config)
     etc.purge("x", config)

@@ -1,0 +1,95 @@
+"""How many requests are under way at once: as many as make a transfer faster, and no more.
+
+One connection to S3 carries some 80 to 100 MB/s, and one to a distant server less; but more of
+them than the line or the processors can feed only cost memory. So it is tried out.
+"""
+
+import time
+from collections.abc import Callable
+
+from anyio import CapacityLimiter
+
+FIRST_LANES = 4
+"""Requests at first, if that many are allowed."""
+WORTH = 1.05
+"""A lane more has to make the transfer faster by this factor to be kept."""
+ROUND_SECONDS = 0.25
+"""A round lasts at least so long, and until each lane has ended a request."""
+REQUEST_SECONDS = 0.5
+"""A range should take so long: little is lost if it breaks, and asking for it costs little."""
+REST_ROUNDS = 8
+"""Rounds after which it is tried again whether more help: a line changes."""
+
+
+class Lanes:
+    """Lets up to *most* requests run at once; used from one event loop."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with few lanes.
+
+        Args:
+            most: Requests at once, at most.
+            clock: Gives seconds.
+        """
+        self._most = most
+        self._clock = clock
+        self._limiter = CapacityLimiter(min(FIRST_LANES, most))
+        self._rate = 0.0  # bytes a second in the last round
+        self._before = 0.0  # bytes a second in the round before the last lane was added
+        self._trying = False
+        self._rest = 0
+        self._begin_round()
+
+    @property
+    def count(self) -> int:
+        """Requests that may be under way now."""
+        return int(self._limiter.total_tokens)
+
+    def request_size(self, least: int, most: int) -> int:
+        """Bytes that the next request should ask for, within bounds; half of *most* at first."""
+        size = int(self._rate * REQUEST_SECONDS / self.count) or most // 2
+        return max(least, min(size, most))
+
+    async def enter(self) -> object:
+        """Wait until one more request may begin; return its place, for :meth:`leave`."""
+        place = object()
+        await self._limiter.acquire_on_behalf_of(place)
+        return place
+
+    def leave(self, place: object, size: int) -> None:
+        """Count a request that has ended, and let another begin.
+
+        Args:
+            place: From :meth:`enter`.
+            size: Bytes that it has brought or sent.
+        """
+        self._bytes += size
+        self._requests += 1
+        # With a lane to spare, something else is what limits the transfer.
+        self._full &= self._limiter.borrowed_tokens >= self._limiter.total_tokens
+        seconds = self._clock() - self._began
+        if seconds >= ROUND_SECONDS and self._requests >= self.count:
+            self._rate = self._bytes / seconds
+            if self._full:
+                self._decide()
+            self._begin_round()
+        self._limiter.release_on_behalf_of(place)
+
+    def _begin_round(self) -> None:
+        self._began = self._clock()
+        self._bytes = self._requests = 0
+        self._full = True
+
+    def _decide(self) -> None:
+        if self._trying and self._rate < self._before * WORTH:
+            self._trying = False
+            self._rest = REST_ROUNDS
+            self._limiter.total_tokens = self.count - 1
+        elif self._rest:
+            self._rest -= 1
+        elif self.count < self._most:
+            self._trying = True
+            self._before = self._rate
+            self._limiter.total_tokens = self.count + 1
+        else:
+            self._trying = False
