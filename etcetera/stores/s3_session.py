@@ -11,20 +11,6 @@ LONGEST_ANSWER = 2 << 20
 """Bytes of an answer that is read as a whole; 1000 of the longest keys take 1.5 MiB."""
 
 
-_RECEIVE = 1 << 20
-"""Bytes of an object that are taken from the system at once."""
-
-
-def _take_much_at_once(answer: Any) -> None:
-    """Let the body of an object come in larger pieces: that takes a third less processor time.
-
-    An event loop of another kind has no such limit.
-    """
-    transport = answer.connection and answer.connection.transport
-    if isinstance(getattr(transport, "max_size", None), int):
-        transport.max_size = _RECEIVE
-
-
 class LimitedSession(AIOHTTPSession):  # type: ignore[misc]
     """Takes no more of an answer into memory than any honest one has."""
 
@@ -37,7 +23,6 @@ class LimitedSession(AIOHTTPSession):  # type: ignore[misc]
         finally:
             request.stream_output = streamed
         if streamed and response.status_code < 300:
-            _take_much_at_once(response.raw)
             return response
         limited = AioAWSResponse(
             response.url, response.status_code, response.headers, _Limited(response.raw)

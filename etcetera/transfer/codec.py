@@ -99,13 +99,9 @@ def store(data: Buffer) -> bytes:
     pieces: list[Buffer] = []
     for start in range(0, len(view) or 1, STORED_BLOCK):
         block = view[start : start + STORED_BLOCK]
-        pieces.append(_stored_head(len(block)))
+        pieces.append(struct.pack("<BHH", 0, len(block), len(block) ^ 0xFFFF))
         pieces.append(block)
     return b"".join(pieces)
-
-
-def _stored_head(length: int) -> bytes:
-    return struct.pack("<BHH", 0, length, length ^ 0xFFFF)
 
 
 def deflate(data: Buffer, level: int) -> bytes:
@@ -133,27 +129,6 @@ def _shrinks(data: Buffer) -> bool:
     return bool(size + len(compressor.flush(_zlib.Z_SYNC_FLUSH)) < _WORTH * _SAMPLE)
 
 
-def _unstore(frame: Buffer, size: int) -> bytes | None:
-    """The *size* bytes of a frame exactly as :func:`store` writes it; ``None`` if it is not.
-
-    Looking at the blocks' heads and copying what lies between them is many times faster than
-    the inflater.
-    """
-    if len(frame) != stored_size(size):
-        return None
-    view = memoryview(frame)
-    pieces: list[memoryview] = []
-    position = 0
-    for start in range(0, size or 1, STORED_BLOCK):
-        length = min(STORED_BLOCK, size - start)
-        begin = position + STORED_OVERHEAD
-        if view[position:begin] != _stored_head(length):
-            return None
-        position = begin + length
-        pieces.append(view[begin:position])
-    return b"".join(pieces)
-
-
 def inflate(frame: Buffer, size: int) -> bytes:
     """The *size* bytes of one frame.
 
@@ -164,8 +139,6 @@ def inflate(frame: Buffer, size: int) -> bytes:
             would be a border inside a block, which a reader from the front would not see. (The
             usual empty block could be part of a crafted Huffman block.)
     """
-    if (stored := _unstore(frame, size)) is not None:
-        return stored
     decompressor = decompressobj(-15)
     try:
         data: bytes = decompressor.decompress(frame, size + 1)

@@ -117,18 +117,6 @@ def test_every_cut_and_every_byte_more(level: int, module: ModuleType) -> None:
 BLOCK = codec.STORED_BLOCK
 
 
-@BOTH
-@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 7])
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_stored_frames_are_copied(
-    size: int, kind: type[codec.Buffer], module: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a frame of stored blocks holds does not go through the inflater."""
-    monkeypatch.setattr(module, "decompressobj", None)
-    data = random.Random(size).randbytes(size)
-    assert module.inflate(kind(codec.store(data)), size) == data
-
-
 @pytest.mark.parametrize("size", [1, 9, BLOCK, BLOCK + 9])
 def test_every_lie_of_a_stored_frame(size: int) -> None:
     """Whatever bit of a block's head is wrong, what is accepted reads the same from the front."""
