@@ -4,10 +4,13 @@ One connection to S3 carries some 80 to 100 MB/s, and one to a distant server le
 them than the line or the processors can feed only cost memory. So it is tried out.
 """
 
+import logging
 import time
 from collections.abc import Callable
 
 from anyio import CapacityLimiter
+
+from etcetera.transfer.options import MiB
 
 FIRST_LANES = 4
 """Requests at first, if that many are allowed."""
@@ -19,6 +22,8 @@ REQUEST_SECONDS = 0.5
 """A range should take so long: little is lost if it breaks, and asking for it costs little."""
 REST_ROUNDS = 8
 """Rounds after which it is tried again whether more help: a line changes."""
+
+_logger = logging.getLogger("etcetera")
 
 
 class Lanes:
@@ -84,12 +89,16 @@ class Lanes:
         if self._trying and self._rate < self._before * WORTH:
             self._trying = False
             self._rest = REST_ROUNDS
-            self._limiter.total_tokens = self.count - 1
+            self._set(self.count - 1)
         elif self._rest:
             self._rest -= 1
         elif self.count < self._most:
             self._trying = True
             self._before = self._rate
-            self._limiter.total_tokens = self.count + 1
+            self._set(self.count + 1)
         else:
             self._trying = False
+
+    def _set(self, count: int) -> None:
+        _logger.info("%d requests at once: %.1f MiB/s with %d", count, self._rate / MiB, self.count)
+        self._limiter.total_tokens = count

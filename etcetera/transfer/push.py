@@ -142,7 +142,15 @@ async def _send_parts(
     lanes = Lanes(workers)
 
     async def put(part: Part, place: object) -> None:
-        await upload.put_part(part.number, part.data, part.crc32, packing.pace.sent)
+        left = len(part.data)
+
+        def sent(count: int) -> None:
+            nonlocal left
+            count = min(count, left)  # what is sent once more has left the backlog already
+            left -= count
+            packing.pace.sent(count)
+
+        await upload.put_part(part.number, part.data, part.crc32, sent)
         lanes.leave(place, len(part.data))
         report(part.size, len(part.data))
         packing.buffers.give_back(part)
