@@ -112,10 +112,8 @@ class IndexWriter:
         segment.crcs.append(frame.crc32)
         segment.compressed_crcs.append(frame.compressed_crc32)
         self._count(frame)
-        if members:
-            totals = self._totals(members[0].entry)  # no frame holds members of two partitions
         for entry, header_size, sha256 in members:
-            self._add_row(segment, entry, header_size, totals)
+            self._add_row(segment, entry, header_size)
             if entry.kind == "f":
                 segment.digests.append(sha256)
             self._digest.add(entry.path, digest_row(entry, sha256))
@@ -123,7 +121,7 @@ class IndexWriter:
     def begin_large(self, entry: Entry, header_size: int) -> None:
         """Add a file whose first slice is the frame just added; its SHA-256 comes later."""
         segment = self._open[-1]
-        self._add_row(segment, entry, header_size, self._totals(entry))
+        self._add_row(segment, entry, header_size)
         segment.digests.append("")
         segment.unknown += 1
 
@@ -186,18 +184,17 @@ class IndexWriter:
             yield self._count(Frame(data, size, crc, 0))
         self._segments.clear()
 
-    def _totals(self, entry: Entry) -> Totals:
-        """Where the files of the partition that *entry* lies in, or is, are counted."""
-        partition = partition_of(entry.path)
+    def _totals(self, path: str) -> Totals:
+        """Where the files of the partition that *path* is, or lies in, are counted."""
+        partition = partition_of(path)
         if not partition:
             return self._outside
-        if partition not in self._partitions:
-            self._partitions[partition] = Totals()
-        return self._partitions[partition]
+        totals = self._partitions.get(partition)
+        if totals is None:
+            totals = self._partitions[partition] = Totals()
+        return totals
 
-    def _add_row(
-        self, segment: _OpenSegment, entry: Entry, header_size: int, totals: Totals
-    ) -> None:
+    def _add_row(self, segment: _OpenSegment, entry: Entry, header_size: int) -> None:
         path, kind, size, _, mtime, target, _ = entry
         segment.paths.append(path)
         segment.characters += len(path) + len(target)
@@ -206,6 +203,7 @@ class IndexWriter:
         segment.mtimes.append(mtime)
         segment.headers.append(header_size)
         self._position += header_size + padded(size)
+        totals = self._totals(path)
         if kind == "f":
             totals.add(size)
         elif kind == "l":

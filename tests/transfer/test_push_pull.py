@@ -36,6 +36,7 @@ TREE: trees.Tree = trees.SMALL | {
     "data/train/naïve ☃.txt": trees.file(b"snow"),
     "data/test/to-long": trees.link("../../" + LONG),
     LONG: trees.file(b"far"),
+    "data/alias": trees.link("train"),  # a partition, too
 }
 SLICED: trees.Tree = {
     "data/train/before": trees.file(b"b"),
