@@ -62,11 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: By default those of the process.
     """
+    own = arguments is None
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         with _listening():
-            from etcetera.cli.run import run
+            from etcetera.cli.run import run, use_whole_process
 
+            if own:
+                use_whole_process()
             return run(arguments)
     except KeyboardInterrupt:
         # Too early, or too late, for anything that would know more.

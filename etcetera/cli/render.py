@@ -110,6 +110,7 @@ def _compression(levels: dict[int, int]) -> str:
     words = [
         f"{'stored' if level == 0 else f'level {level}'} {size / total:.0%}"
         for level, size in sorted(levels.items())
+        if size >= total / 200
     ]
     return f"compression: {', '.join(words)}"
 

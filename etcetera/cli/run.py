@@ -19,6 +19,7 @@ from etcetera.cli.output import tell, to_json
 OTHER_FAILURE = 1
 
 _SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter while others want it."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -26,9 +27,6 @@ def run(arguments: Sequence[str]) -> int:
     from etcetera.cli.app import app
 
     began = perf_counter()
-    # Nothing is left to be collected at the end, which would take longer than it gives.
-    atexit.register(gc.freeze)
-    _use_all_of_the_process()
     _escape_what_cannot_be_encoded()
     options = Options()
     try:
@@ -114,9 +112,11 @@ def _escape_what_cannot_be_encoded() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _use_all_of_the_process() -> None:
-    """Tune the interpreter for the one thing that this process does."""
+def use_whole_process() -> None:
+    """Tune the interpreter for a process that does one thing and ends."""
     # Importing, and lists of a million files, make much that is no garbage.
     gc.set_threshold(100_000, 20, 100)
     # Threads that pack need the interpreter often and briefly, also while another imports.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # What is left at the end goes with the process: looking through it takes longer than it gives.
+    atexit.register(gc.freeze)

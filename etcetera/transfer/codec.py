@@ -24,11 +24,11 @@ except ImportError:  # No wheel for this machine.
     CODEC = "zlib"
 
 try:
-    from zlib_ng import zlib_ng as _small
+    from zlib_ng import zlib_ng as _thorough
 
     LADDER: tuple[int, ...] = (1, 3, 4, 5, 7)
 except ImportError:  # The extra "fast" is not installed.
-    import zlib as _small  # type: ignore[no-redef]  # the same interface
+    import zlib as _thorough  # type: ignore[no-redef]  # the same interface
 
     LADDER = (1, 3, 6)
 
@@ -118,7 +118,7 @@ def deflate(data: Buffer, level: int) -> bytes:
     if level <= _ISAL_LEVELS:
         compressor = compressobj(level, _zlib.DEFLATED, -15)
     else:
-        compressor = _small.compressobj(level, _zlib.DEFLATED, -15)
+        compressor = _thorough.compressobj(level, _zlib.DEFLATED, -15)
     frame = bytes(compressor.compress(data)) + bytes(compressor.flush(_zlib.Z_SYNC_FLUSH))
     return frame if len(frame) < stored_size(len(data)) else store(data)
 

@@ -16,8 +16,8 @@ FIRST_LANES = 4
 """Requests at first, if that many are allowed."""
 WORTH = 1.05
 """A lane more has to make the transfer faster by this factor to be kept."""
-ROUND_SECONDS = 0.25
-"""A round lasts at least so long, and until each lane has ended a request."""
+ROUND_SECONDS = 0.5
+"""A round lasts at least so long, and until each lane has ended two requests."""
 REQUEST_SECONDS = 0.5
 """A range should take so long: little is lost if it breaks, and asking for it costs little."""
 REST_ROUNDS = 8
@@ -42,6 +42,7 @@ class Lanes:
         self._rate = 0.0  # bytes a second in the last round
         self._before = 0.0  # bytes a second in the round before the last lane was added
         self._trying = False
+        self._warm = False
         self._rest = 0
         self._begin_round()
 
@@ -59,6 +60,8 @@ class Lanes:
         """Wait until one more request may begin; return its place, for :meth:`leave`."""
         place = object()
         await self._limiter.acquire_on_behalf_of(place)
+        if not self._warm and not self._requests and self._limiter.borrowed_tokens == 1:
+            self._begin_round()  # whatever came before was no transfer
         return place
 
     def leave(self, place: object, size: int) -> None:
@@ -70,13 +73,15 @@ class Lanes:
         """
         self._bytes += size
         self._requests += 1
-        # With a lane to spare, something else is what limits the transfer.
-        self._full &= self._limiter.borrowed_tokens >= self._limiter.total_tokens
+        # Where nobody waits for a lane, something else is what limits the transfer.
+        self._full &= self._limiter.statistics().tasks_waiting > 0
         seconds = self._clock() - self._began
-        if seconds >= ROUND_SECONDS and self._requests >= self.count:
+        if seconds >= ROUND_SECONDS and self._requests >= 2 * self.count:
             self._rate = self._bytes / seconds
-            if self._full:
+            if self._full and self._warm:
                 self._decide()
+            self._trying &= self._full
+            self._warm = True  # connections are slow at first
             self._begin_round()
         self._limiter.release_on_behalf_of(place)
 

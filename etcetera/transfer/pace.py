@@ -55,7 +55,7 @@ class Pace:
             level: A fixed one; ``None`` to choose.
             part_size: Bytes that are sent as one.
             first: Parts that are packed so, not counting stored frames.
-            most: Parts that can be packed and not sent.
+            most: Parts that can be packed and have not left.
             clock: Gives seconds.
             spare: Gives the number of processors that were idle since it was called last.
         """
@@ -64,7 +64,7 @@ class Pace:
         self._first = first * part_size
         self._capacity = most * part_size
         self._clock = clock
-        self._spare = spare or Idle().processors
+        self._spare = spare
         self._lock = threading.Lock()
         self._rung = 0
         self._packed = self._shrunk = self._sent = 0
@@ -120,6 +120,7 @@ class Pace:
                 self._step(len(LADDER) - 1, now)
             if not self._known:
                 return
+            self._spare = self._spare or Idle().processors
         wanted = min(self._capacity, self._speed(now) * _AHEAD_SECONDS)
         if backlog <= wanted * _NONE:
             self._step(0, now)
@@ -128,7 +129,7 @@ class Pace:
         elif backlog < wanted * _LITTLE:
             self._step(self._rung - 1, now)
         elif backlog > wanted * _MUCH and self._rung + 1 < len(LADDER):
-            if self._spare() >= _SPARE:
+            if self._spare is not None and self._spare() >= _SPARE:
                 self._step(self._rung + 1, now)
             self._changed = now
 

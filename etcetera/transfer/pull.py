@@ -43,6 +43,7 @@ Report = Callable[[int, int], None]
 
 
 _LEAST_RANGE = 2 * MiB
+"""Bytes that a range has however slow the line is, unless the option allows less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

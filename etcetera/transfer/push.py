@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from anyio import CancelScope
+from anyio import CancelScope, Semaphore, create_memory_object_stream
 
 from etcetera.stores import ObjectInfo, Store, Upload
 from etcetera.transfer import codec
@@ -140,6 +140,9 @@ async def _send_parts(
 ) -> None:
     """Send *parts* and all that follow, up to *workers* at once."""
     lanes = Lanes(workers)
+    # Those that wait for a lane, those that are sent, and the one that is cut.
+    room = Semaphore(workers + 1)
+    send, receive = create_memory_object_stream[Part](workers)
 
     async def put(part: Part, place: object) -> None:
         left = len(part.data)
@@ -154,13 +157,21 @@ async def _send_parts(
         lanes.leave(place, len(part.data))
         report(part.size, len(part.data))
         packing.buffers.give_back(part)
+        room.release()
 
-    async with task_group() as tasks:
-        part: Part | None = parts.popleft()
-        while part is not None:
-            # A part waits in memory only while it is cut or sent.
-            tasks.start_soon(put, part, await lanes.enter())
+    async def begin() -> None:
+        async with receive:
+            async for part in receive:
+                tasks.start_soon(put, part, await lanes.enter())
+
+    async with task_group() as tasks, send:
+        tasks.start_soon(begin)
+        while True:
+            await room.acquire()
             part = parts.popleft() if parts else await packing.next_part()
+            if part is None:
+                break
+            await send.send(part)
 
 
 class Packing:
@@ -174,7 +185,11 @@ class Packing:
         self.buffers = Buffers(plan.part_size)
         """Of the parts: to be given back when they are sent."""
         self.pace = Pace(
-            options.level, part_size=plan.part_size, first=_FIRST_PARTS, most=plan.workers
+            options.level,
+            part_size=plan.part_size,
+            first=_FIRST_PARTS,
+            # Parts that are under way hold their memory, and are half sent in the mean.
+            most=max(1, plan.workers // 2),
         )
         """To be told what is sent."""
         self._frames = _pack_frames(scanned, self._index, self.pace, options)

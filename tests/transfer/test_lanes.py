@@ -1,8 +1,10 @@
 """Requests at once: as many as help."""
 
+import asyncio
 import heapq
 
 import pytest
+from anyio import wait_all_tasks_blocked
 
 from etcetera.transfer.lanes import FIRST_LANES, Lanes
 
@@ -10,7 +12,7 @@ MiB = 1 << 20
 
 
 async def simulated(most: int, lane_rate: float, line_rate: float, requests: int) -> Lanes:
-    """Run *requests* of 8 MiB over a line; every lane is busy all the time.
+    """Run *requests* of 8 MiB over a line; another one always waits for a lane.
 
     Args:
         most: Lanes at most.
@@ -20,22 +22,26 @@ async def simulated(most: int, lane_rate: float, line_rate: float, requests: int
     """
     now = 0.0
     lanes = Lanes(most, lambda: now)
-    running: list[tuple[float, int]] = []
-    places = []
+    running: list[tuple[float, int, object]] = []
+    following = asyncio.ensure_future(lanes.enter())
     for number in range(requests):
-        while len(running) < lanes.count:
-            places.append(await lanes.enter())
+        await wait_all_tasks_blocked()
+        while following.done():
             rate = min(lane_rate, line_rate / lanes.count)
             # Connections are never quite alike.
-            heapq.heappush(running, (now + 8 * MiB / rate * (1 + number % 7 / 100), number))
-        now, _ = heapq.heappop(running)
-        lanes.leave(places.pop(), 8 * MiB)
+            end = now + 8 * MiB / rate * (1 + number % 7 / 100)
+            heapq.heappush(running, (end, len(running) + 100 * number, following.result()))
+            following = asyncio.ensure_future(lanes.enter())
+            await wait_all_tasks_blocked()
+        now, _, place = heapq.heappop(running)
+        lanes.leave(place, 8 * MiB)
+    following.cancel()
     return lanes
 
 
 async def test_more_while_they_help() -> None:
     """Where each connection is slow and the line is not, all lanes are used."""
-    lanes = await simulated(16, 90e6, 10e9, 400)
+    lanes = await simulated(16, 90e6, 10e9, 1200)
     assert lanes.count == 16
 
 
@@ -69,7 +75,8 @@ async def test_request_size() -> None:
     lanes = Lanes(1, lambda: now)
     assert lanes.request_size(MiB, 8 * MiB) == 4 * MiB
     for seconds, size in ((10.0, MiB), (1.0, 2 * MiB), (0.4, 5 * MiB), (0.3, 8 * MiB)):
-        place = await lanes.enter()
-        now += seconds
-        lanes.leave(place, 4 * MiB)
+        for _ in range(2):
+            place = await lanes.enter()
+            now += seconds
+            lanes.leave(place, 4 * MiB)
         assert lanes.request_size(MiB, 8 * MiB) == pytest.approx(size, rel=0.2)
