@@ -26,6 +26,12 @@ REST_ROUNDS = 8
 _logger = logging.getLogger("etcetera")
 
 
+class Place:
+    """One request's, in a lane."""
+
+    began = 0.0
+
+
 class Lanes:
     """Lets up to *most* requests run at once; used from one event loop."""
 
@@ -56,28 +62,30 @@ class Lanes:
         size = int(self._rate * REQUEST_SECONDS / self.count) or most // 2
         return max(least, min(size, most))
 
-    async def enter(self) -> object:
+    async def enter(self) -> "Place":
         """Wait until one more request may begin; return its place, for :meth:`leave`."""
-        place = object()
+        place = Place()
         await self._limiter.acquire_on_behalf_of(place)
-        if not self._warm and not self._requests and self._limiter.borrowed_tokens == 1:
-            self._begin_round()  # whatever came before was no transfer
+        place.began = self._clock()
         return place
 
-    def leave(self, place: object, size: int) -> None:
+    def leave(self, place: "Place", size: int) -> None:
         """Count a request that has ended, and let another begin.
 
         Args:
             place: From :meth:`enter`.
             size: Bytes that it has brought or sent.
         """
-        self._bytes += size
-        self._requests += 1
+        now = self._clock()
         # Where nobody waits for a lane, something else is what limits the transfer.
         self._full &= self._limiter.statistics().tasks_waiting > 0
-        seconds = self._clock() - self._began
-        if seconds >= ROUND_SECONDS and self._requests >= 2 * self.count:
-            self._rate = self._bytes / seconds
+        if place.began >= self._began:
+            self._bytes += size
+            self._seconds += now - place.began
+            self._requests += 1
+        if now - self._began >= ROUND_SECONDS and self._requests >= 2 * self.count:
+            # Not the bytes of the round over its length: requests do not end when it does.
+            self._rate = self.count * self._bytes / max(self._seconds, 1e-6)
             if self._full and self._warm:
                 self._decide()
             self._trying &= self._full
@@ -87,6 +95,7 @@ class Lanes:
 
     def _begin_round(self) -> None:
         self._began = self._clock()
+        self._seconds = 0.0  # of all its requests together
         self._bytes = self._requests = 0
         self._full = True
 

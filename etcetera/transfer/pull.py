@@ -24,7 +24,7 @@ from etcetera.transfer.codec import Buffer
 from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.index import Segment
-from etcetera.transfer.lanes import Lanes
+from etcetera.transfer.lanes import Lanes, Place
 from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.parts import requests_at_once
 from etcetera.transfer.unpack import (
@@ -113,7 +113,7 @@ async def _pull_frames(
             task_group() as tasks,
         ):
 
-            async def take(one: _Range, place: object) -> None:
+            async def take(one: _Range, place: Place) -> None:
                 data = await index.archive.read(one.start, one.stop)
                 size = await in_thread(_unpack, extractor, processes, data, one, pool=pool)
                 lanes.leave(place, len(data))
@@ -206,7 +206,7 @@ async def _fetch_in_order(
     """Fetch several ranges at once and send them in order."""
     lanes = Lanes(requests_at_once(options.part_size, options))
 
-    async def fetch(start: int, stop: int, place: object, turn: Event, following: Event) -> None:
+    async def fetch(start: int, stop: int, place: Place, turn: Event, following: Event) -> None:
         data = await archive.read(start, stop)
         await turn.wait()
         await send.send(data)

@@ -6,7 +6,7 @@ import heapq
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from etcetera.transfer.lanes import FIRST_LANES, Lanes
+from etcetera.transfer.lanes import FIRST_LANES, Lanes, Place
 
 MiB = 1 << 20
 
@@ -22,7 +22,7 @@ async def simulated(most: int, lane_rate: float, line_rate: float, requests: int
     """
     now = 0.0
     lanes = Lanes(most, lambda: now)
-    running: list[tuple[float, int, object]] = []
+    running: list[tuple[float, int, Place]] = []
     following = asyncio.ensure_future(lanes.enter())
     for number in range(requests):
         await wait_all_tasks_blocked()
