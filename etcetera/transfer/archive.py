@@ -172,7 +172,8 @@ class Index:
                     start = start if content else frame.start
                     data = await self.archive.read(frame.offset, frame.offset + frame.length)
                     content += await in_thread(inflate_checked, data, frame)
-        return bytes(check_content(member, bytes(memoryview(content)[member.start - start :])))
+        tar = bytes(memoryview(content)[member.start - start :])
+        return bytes(await in_thread(check_content, member, tar))
 
     async def _segment(self, place: SegmentPlace) -> Segment:
         frame = await self.archive.read(place.offset, place.offset + place.length)

@@ -40,7 +40,8 @@ class Crew:
     """Whether each thread has a worker process that does the work."""
 
 
-def _processors() -> int:
+def processors() -> int:
+    """How many this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -53,7 +54,7 @@ def crew(options: TransferOptions, files: int, size: int) -> Crew:
     threads would fight for its lock, which costs twice the processor time and makes the event loop
     wait as well: then it is processes if there are many files, and otherwise a single thread.
     """
-    threads = options.threads or _processors()
+    threads = options.threads or processors()
     if size >= files * _SMALL_FILE:
         return Crew(threads, processes=False)
     if threads > 1 and files >= _MANY_FILES:

@@ -26,8 +26,8 @@ REST_ROUNDS = 8
 _logger = logging.getLogger("etcetera")
 
 
-class Place:
-    """One request's, in a lane."""
+class Lane:
+    """What one request holds while it is under way."""
 
     began = 0.0
 
@@ -62,26 +62,26 @@ class Lanes:
         size = int(self._rate * REQUEST_SECONDS / self.count) or most // 2
         return max(least, min(size, most))
 
-    async def enter(self) -> "Place":
-        """Wait until one more request may begin; return its place, for :meth:`leave`."""
-        place = Place()
-        await self._limiter.acquire_on_behalf_of(place)
-        place.began = self._clock()
-        return place
+    async def enter(self) -> Lane:
+        """Wait until one more request may begin; return what it holds, for :meth:`leave`."""
+        lane = Lane()
+        await self._limiter.acquire_on_behalf_of(lane)
+        lane.began = self._clock()
+        return lane
 
-    def leave(self, place: "Place", size: int) -> None:
+    def leave(self, lane: Lane, size: int) -> None:
         """Count a request that has ended, and let another begin.
 
         Args:
-            place: From :meth:`enter`.
+            lane: From :meth:`enter`.
             size: Bytes that it has brought or sent.
         """
         now = self._clock()
         # Where nobody waits for a lane, something else is what limits the transfer.
         self._full &= self._limiter.statistics().tasks_waiting > 0
-        if place.began >= self._began:
+        if lane.began >= self._began:
             self._bytes += size
-            self._seconds += now - place.began
+            self._seconds += now - lane.began
             self._requests += 1
         if now - self._began >= ROUND_SECONDS and self._requests >= 2 * self.count:
             # Not the bytes of the round over its length: requests do not end when it does.
@@ -91,7 +91,7 @@ class Lanes:
             self._trying &= self._full
             self._warm = True  # connections are slow at first
             self._begin_round()
-        self._limiter.release_on_behalf_of(place)
+        self._limiter.release_on_behalf_of(lane)
 
     def _begin_round(self) -> None:
         self._began = self._clock()

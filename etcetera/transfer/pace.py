@@ -15,6 +15,7 @@ from math import inf
 from pathlib import Path
 
 from etcetera.transfer.codec import LADDER, Frame
+from etcetera.transfer.flow import processors
 from etcetera.transfer.options import MiB
 
 _STEP_SECONDS = 0.1
@@ -157,8 +158,7 @@ class Idle:
     """How many processors were idle lately, as far as this process can know."""
 
     def __init__(self) -> None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        self.count = len(affinity(0)) if affinity else os.cpu_count() or 1
+        self.count = processors()
         self._last = self._look()
 
     def processors(self) -> float:

@@ -24,7 +24,7 @@ from etcetera.transfer.codec import Buffer
 from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.index import Segment
-from etcetera.transfer.lanes import Lanes, Place
+from etcetera.transfer.lanes import Lane, Lanes
 from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.parts import requests_at_once
 from etcetera.transfer.unpack import (
@@ -113,10 +113,10 @@ async def _pull_frames(
             task_group() as tasks,
         ):
 
-            async def take(one: _Range, place: Place) -> None:
+            async def take(one: _Range, lane: Lane) -> None:
                 data = await index.archive.read(one.start, one.stop)
                 size = await in_thread(_unpack, extractor, processes, data, one, pool=pool)
-                lanes.leave(place, len(data))
+                lanes.leave(lane, len(data))
                 report(size, len(data))
 
             async with aclosing(_plan_ranges(index, extractor, tally, lanes, options)) as ranges:
@@ -206,12 +206,12 @@ async def _fetch_in_order(
     """Fetch several ranges at once and send them in order."""
     lanes = Lanes(requests_at_once(options.part_size, options))
 
-    async def fetch(start: int, stop: int, place: Place, turn: Event, following: Event) -> None:
+    async def fetch(start: int, stop: int, lane: Lane, turn: Event, following: Event) -> None:
         data = await archive.read(start, stop)
         await turn.wait()
         await send.send(data)
         following.set()
-        lanes.leave(place, len(data))
+        lanes.leave(lane, len(data))
         report(0, len(data))
 
     turn = Event()
@@ -219,7 +219,7 @@ async def _fetch_in_order(
     start = 0
     async with send, task_group() as tasks:
         while start < archive.info.size:
-            place = await lanes.enter()
+            lane = await lanes.enter()
             stop = min(start + _range_size(lanes, options), archive.info.size)
-            tasks.start_soon(fetch, start, stop, place, turn, following := Event())
+            tasks.start_soon(fetch, start, stop, lane, turn, following := Event())
             start, turn = stop, following

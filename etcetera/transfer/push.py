@@ -17,7 +17,7 @@ from etcetera.transfer import codec
 from etcetera.transfer.codec import LADDER, Frame
 from etcetera.transfer.flow import crew, in_thread, ordered, task_group
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
-from etcetera.transfer.lanes import Lanes, Place
+from etcetera.transfer.lanes import Lane, Lanes
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pace import Pace
 from etcetera.transfer.pack import Group, LargeFile, Slice, group, open_root
@@ -144,7 +144,7 @@ async def _send_parts(
     room = Semaphore(workers + 1)
     send, receive = create_memory_object_stream[Part](workers)
 
-    async def put(part: Part, place: Place) -> None:
+    async def put(part: Part, lane: Lane) -> None:
         left = len(part.data)
 
         def sent(count: int) -> None:
@@ -154,7 +154,7 @@ async def _send_parts(
             packing.pace.sent(count)
 
         await upload.put_part(part.number, part.data, part.crc32, sent)
-        lanes.leave(place, len(part.data))
+        lanes.leave(lane, len(part.data))
         report(part.size, len(part.data))
         packing.buffers.give_back(part)
         room.release()

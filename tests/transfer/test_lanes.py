@@ -6,7 +6,7 @@ import heapq
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from etcetera.transfer.lanes import FIRST_LANES, Lanes, Place
+from etcetera.transfer.lanes import FIRST_LANES, Lane, Lanes
 
 MiB = 1 << 20
 
@@ -22,7 +22,7 @@ async def simulated(most: int, lane_rate: float, line_rate: float, requests: int
     """
     now = 0.0
     lanes = Lanes(most, lambda: now)
-    running: list[tuple[float, int, Place]] = []
+    running: list[tuple[float, int, Lane]] = []
     following = asyncio.ensure_future(lanes.enter())
     for number in range(requests):
         await wait_all_tasks_blocked()
@@ -33,8 +33,8 @@ async def simulated(most: int, lane_rate: float, line_rate: float, requests: int
             heapq.heappush(running, (end, len(running) + 100 * number, following.result()))
             following = asyncio.ensure_future(lanes.enter())
             await wait_all_tasks_blocked()
-        now, _, place = heapq.heappop(running)
-        lanes.leave(place, 8 * MiB)
+        now, _, lane = heapq.heappop(running)
+        lanes.leave(lane, 8 * MiB)
     following.cancel()
     return lanes
 
@@ -63,9 +63,9 @@ async def test_spare_lanes() -> None:
     now = 0.0
     lanes = Lanes(16, lambda: now)
     for _ in range(100):
-        place = await lanes.enter()
+        lane = await lanes.enter()
         now += 1.0
-        lanes.leave(place, MiB)
+        lanes.leave(lane, MiB)
     assert lanes.count == FIRST_LANES
 
 
@@ -76,7 +76,7 @@ async def test_request_size() -> None:
     assert lanes.request_size(MiB, 8 * MiB) == 4 * MiB
     for seconds, size in ((10.0, MiB), (1.0, 2 * MiB), (0.4, 5 * MiB), (0.3, 8 * MiB)):
         for _ in range(2):
-            place = await lanes.enter()
+            lane = await lanes.enter()
             now += seconds
-            lanes.leave(place, 4 * MiB)
+            lanes.leave(lane, 4 * MiB)
         assert lanes.request_size(MiB, 8 * MiB) == pytest.approx(size, rel=0.2)
