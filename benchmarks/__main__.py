@@ -110,9 +110,7 @@ def _link(size: data.Size, repeats: int) -> dict[str, Any]:
     if problem is not None:
         say(f"  not measured: {problem}")
         return {"failure": problem}
-    # The slower one takes ten times as long.
-    slow = data.Size(size.bytes // 4, size.small_files)
-    return link.run(dict(zip(link.RATES, (size, slow), strict=True)), repeats)
+    return link.run(size, repeats)
 
 
 def _memory(*, quick: bool, million: bool) -> dict[str, Any]:

@@ -49,18 +49,12 @@ def unavailable() -> str | None:
         return f"no network namespace can be made: {error}"
 
 
-def run(sizes: dict[str, data.Size], repeats: int) -> dict[str, Any]:
-    """Push each kind over each link.
-
-    Args:
-        sizes: Of the datasets, by the name of the rate.
-        repeats: How often each is pushed.
-    """
+def run(size: data.Size, repeats: int) -> dict[str, Any]:
+    """Push each kind of dataset *repeats* times over each link."""
     result: dict[str, Any] = {}
     way = next(way for way in pushers(None) if way.name == OURS)
     for rate_name, bits in RATES.items():
         for kind in KINDS:
-            size = sizes[rate_name]
             with data.workspace(2 * size.bytes) as temporary, _namespaces(bits) as prefixes:
                 root = Path(temporary)
                 server_prefix, client_prefix = prefixes
