@@ -6,11 +6,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from etcetera import atomic
 from etcetera.config import redact_url
+from etcetera.errors import UsageError
 from etcetera.transfer.scan import Scan
+from etcetera.transfer.selection import Selection
 
 
 def _now() -> str:
@@ -42,6 +44,11 @@ class Receipt:
     """UTC, ISO 8601."""
     pulled: bool = False
     """Whether the directory came by a pull, even if it was pushed since."""
+    selections: tuple[Selection, ...] = ()
+    """What was taken of the archive, each pull adding to it; empty if all of it was.
+
+    *digest* is then what the archive says of the whole, while *files* and the rest are of the part.
+    """
 
     def vouches_for(self, scanned: Scan) -> bool:
         """Whether nothing has changed since, as far as can be told without reading all of it."""
@@ -119,15 +126,23 @@ class Receipts:
         return self.directory / name / f"{inode}.json"
 
 
-def _parse(value: object) -> Receipt | None:
-    types = {"files": int, "bytes": int, "inode": int, "newest": int, "pulled": bool}
+def _parse(given: object) -> Receipt | None:
+    types: dict[str, type] = {
+        "files": int, "bytes": int, "inode": int, "newest": int, "pulled": bool, "selections": list
+    }  # fmt: skip
     keys = [item.name for item in fields(Receipt)]
-    if not isinstance(value, dict):
+    if not isinstance(given, dict):
         return None
-    value = dict(value)
-    value.setdefault("pulled", False)  # an older version did not write it
+    value: dict[str, Any] = {
+        "pulled": False,
+        "selections": [],
+    } | given  # older versions did not write these
     if value.keys() != set(keys):
         return None
     if any(not isinstance(value[key], types.get(key, str)) for key in keys):
+        return None
+    try:
+        value["selections"] = tuple(Selection.of(**one) for one in value["selections"])
+    except (TypeError, UsageError):
         return None
     return Receipt(**value) if value["operation"] in ("push", "pull") else None
