@@ -3,12 +3,11 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from time import perf_counter, time_ns
+from time import perf_counter
 from typing import TypeVar, TypeVarTuple
 
 from etcetera.config import Config, RepositorySettings, redact_url
@@ -16,7 +15,6 @@ from etcetera.dataset import Dataset, check_name
 from etcetera.describe import local_info, local_listing, remote_info
 from etcetera.errors import (
     AlreadyExists,
-    ArchiveError,
     DatasetNotFound,
     EtceteraError,
     InvalidDataset,
@@ -24,16 +22,16 @@ from etcetera.errors import (
 )
 from etcetera.home import Home
 from etcetera.progress import Meter, ProgressCallback
+from etcetera.pulling import Pulling, naming
 from etcetera.receipts import Receipt
 from etcetera.repository import open_repository, split_name
 from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
 from etcetera.singleflight import share
-from etcetera.transfer.extract import check_space
-from etcetera.transfer.flow import beside, in_thread, in_threads
+from etcetera.transfer.flow import beside, in_thread
 from etcetera.transfer.options import MiB
-from etcetera.transfer.pull import pull as pull_archive
 from etcetera.transfer.push import prepare
 from etcetera.transfer.push import push as push_archive
+from etcetera.transfer.selection import Selection
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -82,7 +80,7 @@ async def adataset(
             f"There is no local dataset {name}: pull it (etc pull {name}), "
             "or ask for it with auto_pull=True"
         )
-    return await in_thread(Dataset, home.path / name, name)
+    return await in_thread(_open, home, name)
 
 
 async def als(
@@ -226,7 +224,7 @@ async def apush(
     home = Home(config.home)
     if await in_thread(home.find, name) is None:
         raise DatasetNotFound(f"There is no local dataset {name}; etc ls shows what there is")
-    dataset = await in_thread(Dataset, home.path / name, name)
+    dataset = await in_thread(_open_whole, home, name)
     async with open_repository(config, repository) as remotes:
         store, key = remotes.store, remotes.key(name)
         meter = Meter("push", name, progress)
@@ -302,35 +300,59 @@ async def apull(
     config: Config | None = None,
     *,
     repository: str | None = None,
+    partitions: Iterable[str] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     dry_run: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PullResult:
     """Install a dataset from a repository: fetch, inflate, check and write it, all at once.
 
-    The local name is absent, the old dataset or the new one, whole, at any time.
+    The local name is absent, the old dataset or the new one, whole, at any time. Files that are
+    here already, in the dataset that is replaced or left by a pull that was interrupted, are not
+    fetched again.
+
+    A part of a dataset can be installed as well: each partition and each pattern to include adds
+    to it. Pulling more of it later adds to what is there, pulling without any of these completes
+    it. In a pattern ``*`` stands for characters other than a slash, ``**`` for any, and one that
+    fits a directory means everything in it.
 
     Args:
         name: Of the dataset; ``lab:NAME`` to pull it from the repository *lab*.
         force: Replace a local dataset that has this name.
         config: Settings, by default from ``~/.etc.toml`` and the environment.
         repository: Where from, by default the one at the top of the configuration.
+        partitions: Names of the partitions that are wanted.
+        include: Patterns of the paths that are wanted, as ``data/train/*.json``.
+        exclude: Patterns of the paths that are left out in any case.
         dry_run: Say what would be fetched; fetch no more than the index.
         progress: Told how it goes on.
 
     Raises:
         DatasetNotFound: The repository has no such dataset.
-        AlreadyExists: There is a local one of this name and *force* is false.
+        NothingSelected: A partition or pattern fits nothing in it.
+        AlreadyExists: There is a local one of this name and *force* is false; or a part of one,
+            and the repository has another version by now.
         ArchiveError: The archive is damaged, or is none.
         NoSpace: It does not fit on the disk.
     """
     repository, name = split_name(name, repository)
+    selection = Selection.of(partitions, include, exclude)
     config = await _loaded(config)
-    home = Home(config.home)
     config.repository(repository)  # a wrong configuration is told before anything is locked
+    pulling = Pulling(
+        home=Home(config.home),
+        name=name,
+        config=config,
+        repository=repository,
+        selection=selection,
+        force=force,
+        progress=progress,
+    )
     if dry_run:
-        return await _pull(home, name, config, repository, force, progress, dry_run=True)
-    async with home.lock(name):
-        return await _pull(home, name, config, repository, force, progress)
+        return await pulling.run(dry_run=True)
+    async with pulling.home.lock(name):
+        return await pulling.run()
 
 
 async def ainfo(
@@ -357,7 +379,7 @@ async def ainfo(
     if not (remote or repository):
         return await _scanning(local_info, Home(config.home), name)
     async with open_repository(config, repository) as remotes:
-        with _naming(remotes.url(name)):
+        with naming(remotes.url(name)):
             async with remotes.open(name) as (archive, index):
                 return await remote_info(name, remotes, archive, index)
 
@@ -403,78 +425,35 @@ async def _pull_missing(
     async with home.lock(name):
         # Another process may have been faster.
         if await in_thread(home.find, name) is None:
-            await _pull(home, name, config, repository, False, progress)
+            pulling = Pulling(
+                home=home, name=name, config=config, repository=repository, progress=progress
+            )
+            await pulling.run()
 
 
-async def _pull(
-    home: Home,
-    name: str,
-    config: Config,
-    repository: str | None,
-    force: bool,
-    progress: ProgressCallback | None,
-    *,
-    dry_run: bool = False,
-) -> PullResult:
-    """Pull while the name is locked."""
-    began = perf_counter()
-    existing = await in_thread(home.find, name)
-    if existing is not None and not force:
-        raise AlreadyExists(
-            f"There is a local dataset {name} already; pull it with --force to replace it"
+def _open(home: Home, name: str) -> Dataset:
+    dataset = Dataset(home.path / name, name)
+    receipt = home.receipt(name)
+    if receipt is not None and receipt.selections:
+        dataset.partial = True
+        _logger.warning("Only a part of %s is here; etc pull %s fetches the rest", name, name)
+    return dataset
+
+
+def _open_whole(home: Home, name: str) -> Dataset:
+    """Open a dataset that is to be published.
+
+    Raises:
+        InvalidDataset: Only a part of it is here.
+    """
+    dataset = Dataset(home.path / name, name)
+    receipt = home.receipt(name)
+    if receipt is not None and receipt.selections:
+        raise InvalidDataset(
+            f"Only a part of {name} is here, and a part is not published as the whole: pull the "
+            f"rest (etc pull {name}), or register a copy of it under another name"
         )
-    async with open_repository(config, repository) as remotes:
-        url = remotes.url(name)
-        with _naming(url):
-            async with remotes.open(name) as (archive, index):
-                result = partial(
-                    PullResult,
-                    name=name,
-                    url=url,
-                    path=home.path / name,
-                    archive_bytes=archive.info.size,
-                    etag=archive.info.etag,
-                    replaces=existing is not None,
-                )
-                if dry_run:
-                    footer = index.footer if index else None
-                    await in_thread(check_space, home.path, footer.bytes if footer else 0)
-                    return result(
-                        files=footer.files if footer else None,
-                        bytes=footer.bytes if footer else None,
-                        digest=footer.digest if footer else None,
-                        dry_run=True,
-                    )
-                meter = Meter("pull", name, progress)
-                size, how = archive.info.size / MiB, "with an" if index else "without"
-                _logger.info("Archive: %.1f MiB, %s index", size, how)
-                meter.total = index.root.data_size if index else None
-                meter.tell("transfer")
-                async with in_threads(home.stage(name)) as tree:
-                    pulled = await pull_archive(archive, index, tree, config.transfer, meter.add)
-                    await in_thread(_validate, tree, name, url)
-                    meter.tell("install")
-                    receipt = Receipt(
-                        operation="pull",
-                        name=name,
-                        repository=remotes.settings.url,
-                        etag=archive.info.etag,
-                        digest=pulled.digest,
-                        files=pulled.files,
-                        bytes=pulled.bytes,
-                        fingerprint=pulled.fingerprint,
-                        newest=time_ns(),
-                        inode=(await in_thread(tree.stat)).st_ino,
-                    )
-                    kept = await in_thread(home.install, tree, name, receipt, force)
-    meter.finish()
-    return result(
-        files=pulled.files,
-        bytes=pulled.bytes,
-        digest=pulled.digest,
-        kept=kept,
-        seconds=perf_counter() - began,
-    )
+    return dataset
 
 
 def _resolve(path: str | PathLike[str]) -> Path:
@@ -482,23 +461,3 @@ def _resolve(path: str | PathLike[str]) -> Path:
         return Path(os.path.realpath(Path(path).expanduser()))
     except (RuntimeError, ValueError) as error:  # no such user; a NUL
         raise UsageError(f"{os.fspath(path)!r} is no path of a directory: {error}") from error
-
-
-def _validate(tree: Path, name: str, url: str) -> None:
-    try:
-        Dataset(tree, name)
-    except InvalidDataset as error:
-        message = str(error).replace(f"Directory {tree}", url).replace(str(tree), url)
-        raise InvalidDataset(message) from error
-
-
-@contextmanager
-def _naming(url: str) -> Iterator[None]:
-    """Say in the errors of an archive which one it is."""
-    try:
-        yield
-    except ArchiveError as error:
-        named = type(error)(f"{url}: {error}")
-        for note in getattr(error, "__notes__", ()):
-            named.add_note(note)
-        raise named from error

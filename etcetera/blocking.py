@@ -109,12 +109,24 @@ def pull(
     config: Config | None = None,
     *,
     repository: str | None = None,
+    partitions: Iterable[str] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     dry_run: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PullResult:
-    """Install a dataset from a repository; see :func:`etcetera.api.apull`."""
+    """Install a dataset, or a part of it, from a repository; see :func:`etcetera.api.apull`."""
     return run_blocking(
-        api.apull, name, force, config, repository=repository, dry_run=dry_run, progress=progress
+        api.apull,
+        name,
+        force,
+        config,
+        repository=repository,
+        partitions=partitions,
+        include=include,
+        exclude=exclude,
+        dry_run=dry_run,
+        progress=progress,
     )
 
 

@@ -28,11 +28,13 @@ class Dataset:
         location: The directory that holds it, with every link resolved.
         name: What it is called.
         meta: The content of ``meta.json``, empty without that file.
+        partial: Whether it is known that only a part of it was pulled.
     """
 
     location: Path
     name: str
     meta: dict[str, object]
+    partial: bool = False
 
     def __init__(self, location: str | os.PathLike[str], name: str | None = None) -> None:
         """Open the dataset at *location*.

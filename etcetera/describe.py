@@ -45,6 +45,7 @@ def local_info(home: Home, name: str, stop: threading.Event) -> DatasetInfo:
         digest=receipt.digest if receipt is not None and same else None,
         repository=receipt.repository if receipt is not None else None,
         meta=dict(dataset.meta),
+        partial=receipt is not None and bool(receipt.selections),
     )
 
 
@@ -95,6 +96,7 @@ def local_listing(home: Home, stop: threading.Event) -> list[Listing]:
             modified=entry.modified,
             location=str(entry.path),
             broken=entry.broken,
+            partial=entry.partial,
         )
         for entry in home.entries()
     ]

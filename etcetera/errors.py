@@ -70,6 +70,10 @@ class DatasetNotFound(NotFound):
     """No such dataset, locally or in the repository."""
 
 
+class NothingSelected(NotFound):
+    """A partition or pattern that fits nothing in the dataset."""
+
+
 class RepositoryNotFound(NotFound):
     """The bucket or directory that should hold the archives does not exist."""
 

@@ -32,7 +32,7 @@ from etcetera.install import Installer, taken
 from etcetera.locks import locked
 from etcetera.receipts import Receipt, Receipts
 from etcetera.removal import remove_tree
-from etcetera.staging import PRIVATE, Private, no_directory
+from etcetera.staging import PRIVATE, Private, Resumable, no_directory
 
 _logger = logging.getLogger("etcetera")
 
@@ -49,6 +49,8 @@ class LocalEntry:
     """When something was last added to, or removed from, its directory; UTC."""
     broken: bool
     """Registered, but the directory is gone."""
+    partial: bool
+    """Only a part of it was pulled."""
 
 
 class Home:
@@ -112,7 +114,7 @@ class Home:
                 status = path.lstat()
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise _not_found(name) from error
-        broken = False
+        broken = partial = False
         kind: Literal["pulled", "registered", "created"] = "created"
         if stat.S_ISLNK(status.st_mode):
             kind, path = "registered", Path(os.path.realpath(path))
@@ -120,9 +122,11 @@ class Home:
                 status = path.stat()
             broken = not stat.S_ISDIR(status.st_mode)
         elif (receipt := self._receipts.read(name, status.st_ino)) and receipt.pulled:
-            kind = "pulled"
+            kind, partial = "pulled", bool(receipt.selections)
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
-        return LocalEntry(name=name, kind=kind, path=path, modified=modified, broken=broken)
+        return LocalEntry(
+            name=name, kind=kind, path=path, modified=modified, broken=broken, partial=partial
+        )
 
     def find(self, name: str) -> Path | None:
         """Return where *name* is, ``None`` if there is nothing; a broken link is something.
@@ -258,6 +262,20 @@ class Home:
                 tree.mkdir()
             _logger.debug("Staging %s in %s", name, tree)
             yield tree
+
+    @contextmanager
+    def stage_pull(self, name: str) -> Iterator[Resumable]:
+        """Yield a directory in which to build *name*, with what earlier pulls have left of it.
+
+        It is deleted afterwards, unless it is kept for the next pull; once installed, the dataset
+        is somewhere else, and stays.
+
+        Raises:
+            NotAllowed, NoSpace: It cannot be made.
+        """
+        with self._private.resume(check_name(name)) as resumable:
+            _logger.debug("Staging %s in %s", name, resumable.tree)
+            yield resumable
 
     def install(self, tree: Path, name: str, receipt: Receipt | None, force: bool) -> Path | None:
         """Make a staged tree the dataset *name*.

@@ -39,12 +39,13 @@ class Meter:
         self._name = name
         self._callback = callback
         self._done = 0
-        self._transferred = 0
+        self.transferred = 0
+        """Bytes of the archive sent or received."""
 
     def add(self, size: int, transferred: int) -> None:
         """Count one part or range."""
         self._done += size
-        self._transferred += transferred
+        self.transferred += transferred
         self.tell("transfer")
 
     def finish(self) -> None:
@@ -62,6 +63,6 @@ class Meter:
                     phase=phase,
                     done=self._done,
                     total=self.total,
-                    transferred=self._transferred,
+                    transferred=self.transferred,
                 )
             )

@@ -48,10 +48,15 @@ class PullResult:
     bytes: int | None
     """Of the files; ``None`` as above."""
     archive_bytes: int
+    """Of the whole archive."""
     replaces: bool
     """Whether a local dataset had the name."""
     digest: str | None = None
     etag: str | None = None
+    partial: bool = False
+    """Whether only a part of the dataset is there now."""
+    received: int | None = None
+    """Bytes of the archive that were fetched for files; ``None`` in a dry run without an index."""
     kept: Path | None = None
     """Where the replaced dataset is, if no repository has a copy of it."""
     seconds: float = 0.0
@@ -92,6 +97,8 @@ class DatasetInfo:
     """Where a local dataset was last pushed to or pulled from."""
     meta: dict[str, object] = field(default_factory=dict)
     """What ``meta.json`` holds; empty without one."""
+    partial: bool = False
+    """Whether a local dataset is only a part of the one that the digest names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,3 +112,5 @@ class Listing:
     modified: datetime
     location: str
     broken: bool = False
+    partial: bool = False
+    """Whether only a part of it is there."""

@@ -15,7 +15,13 @@ from etcetera.removal import remove_tree
 PRIVATE = ".etcetera"
 """What the home keeps for itself; no dataset is called so."""
 
+RESUME_DAYS = 14
+"""How long what an interrupted pull has fetched waits for the next one."""
+
 _OWNER = "owner.json"
+_RELEASED = "released"
+_RESUME = "resume.json"
+_LEFT = "left-"
 _BIRTH_SECONDS = 3600
 """Age at which a directory without an owner cannot be in the making any more."""
 
@@ -30,11 +36,23 @@ class Private:
     @contextmanager
     def claim(self, kind: str, name: str) -> Iterator[Path]:
         """Own a new directory below a private one; clean up first after those who died."""
+        with claim(self._swept(kind), name) as claimed:
+            yield claimed
+
+    @contextmanager
+    def resume(self, name: str) -> Iterator["Resumable"]:
+        """Own a new directory for a pull of *name*, and what earlier ones have left of it."""
+        directory = self._swept("staging")
+        with claim(directory, name) as claimed:
+            resumable = Resumable(claimed, name)
+            resumable.adopt(directory)
+            yield resumable
+
+    def _swept(self, kind: str) -> Path:
         directory = self.directory(kind)
         for left_behind in ("staging", "trash"):
             sweep(self._home / PRIVATE / left_behind)
-        with claim(directory, name) as claimed:
-            yield claimed
+        return directory
 
     def directory(self, kind: str) -> Path:
         """Return a private directory, made if need be."""
@@ -64,12 +82,59 @@ def no_directory(home: Path) -> ConfigError:
     )
 
 
+class Resumable:
+    """A directory in which a pull builds a dataset, and that the next pull of it can go on with."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Use *path*, which was just claimed; it can be gone on with even if this is killed."""
+        self._path = path
+        self._name = name
+        self.tree = path / "tree"
+        """Where the dataset is built."""
+        with os_errors(f"making {self.tree}"):
+            self.tree.mkdir()
+            _write_json(path / _RESUME, {"name": name})
+
+    @property
+    def left(self) -> list[Path]:
+        """Trees that earlier pulls have left, whatever is in them."""
+        return sorted(self._path.glob(f"{_LEFT}*/tree"))
+
+    def adopt(self, staging: Path) -> None:
+        """Take what pulls of the same dataset have left in *staging*, if nobody works on it."""
+        for path in leftovers(staging):
+            if _resumed_name(path) == self._name:
+                with suppress(OSError):  # another pull was faster
+                    self._take(path)
+
+    def _take(self, path: Path) -> None:
+        left = self._path / f"{_LEFT}{path.name}"
+        path.rename(left)
+        for older in left.glob(f"{_LEFT}*"):
+            older.rename(self._path / older.name)
+
+    def keep(self) -> None:
+        """Leave everything to the next pull instead of deleting it."""
+        with os_errors(f"keeping {self._path}"):
+            (self._path / _RESUME).touch()
+            (self._path / _OWNER).unlink()
+            _write_json(self._path / _OWNER, {_RELEASED: True})
+
+
+def leftovers(staging: Path) -> Iterator[Path]:
+    """Yield what pulls have left that ended early, for the next one to go on with."""
+    with suppress(FileNotFoundError), os.scandir(staging) as entries:
+        for path in [Path(entry.path) for entry in entries]:
+            if _is_abandoned(path) and _resumed_name(path):
+                yield path
+
+
 @contextmanager
 def claim(directory: Path, name: str) -> Iterator[Path]:
     """Own a new, empty and private directory below *directory* until the block ends.
 
-    What is in it then is deleted; if that fails, or the process dies, :func:`sweep` deletes it
-    later.
+    What is in it then is deleted, unless it was released; if that fails, or the process dies,
+    :func:`sweep` deletes it later.
 
     Args:
         directory: Exists, and nobody else may enter it.
@@ -86,18 +151,20 @@ def claim(directory: Path, name: str) -> Iterator[Path]:
             _write_owner(path / _OWNER)
         yield path
     finally:
-        _discard(path)
+        if not _owner(path).get(_RELEASED):
+            _discard(path)
 
 
 def sweep(directory: Path) -> None:
     """Delete from *directory* what dead processes of this machine left there.
 
-    What belongs to other machines, or to a process that cannot be told dead, stays.
+    What belongs to other machines, or to a process that cannot be told dead, stays; what can be
+    gone on with, for :data:`RESUME_DAYS`.
     """
     # Tidying up for others must not stop anybody.
     with suppress(OSError), os.scandir(directory) as entries:
         for path in [Path(entry.path) for entry in entries]:
-            if _is_abandoned(path):
+            if _is_abandoned(path) and not _can_be_resumed(path):
                 _discard(path)
 
 
@@ -119,17 +186,49 @@ def _discard(path: Path) -> None:
 
 
 def _write_owner(path: Path) -> None:
-    owner = {"host": _host(), "pid": os.getpid(), "started": _started(os.getpid())}
+    pid = os.getpid()
+    _write_json(path, {"host": _host(), "pid": pid, "started": _started(pid)})
+
+
+def _write_json(path: Path, value: dict[str, object]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(owner, file)
+        json.dump(value, file)
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    """What a file holds; nothing if it is not there or holds something else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _owner(path: Path) -> dict[str, object]:
+    return _read_json(path / _OWNER)
+
+
+def _resumed_name(path: Path) -> str | None:
+    """The dataset that can be gone on with in *path*, ``None`` if there is none."""
+    name = _read_json(path / _RESUME).get("name")
+    return name if isinstance(name, str) else None
+
+
+def _can_be_resumed(path: Path) -> bool:
+    with suppress(OSError):
+        age = time.time() - (path / _RESUME).lstat().st_mtime
+        return _resumed_name(path) is not None and age < RESUME_DAYS * 86400
+    return False
 
 
 def _is_abandoned(path: Path) -> bool:
+    owner = _owner(path)
+    if owner.get(_RELEASED):
+        return True
     try:
-        owner = json.loads((path / _OWNER).read_text())
         host, pid, started = owner["host"], owner["pid"], owner["started"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except KeyError:
         with suppress(OSError):
             return time.time() - path.lstat().st_mtime > _BIRTH_SECONDS
         return False

@@ -229,6 +229,8 @@ Examples:
   etc pull flowers
   etc pull flowers -f          replace the local one
   etc pull lab:flowers         from the repository lab
+  etc pull flowers --partition val                   that part of it
+  etc pull flowers --include 'data/train/*.json'     these files of it
 """
 )
 def pull(
@@ -237,10 +239,26 @@ def pull(
         str, typer.Argument(metavar="NAME", help="A remote dataset.", autocompletion=remote_names)
     ],
     force: Force = False,
+    partition: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--partition", metavar="PARTITION", help="Only this; repeatable."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include", metavar="PATTERN", help="Only files whose path fits this; repeatable."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude", metavar="PATTERN", help="No files whose path fits this; repeatable."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     repository: Repository = None,
 ) -> None:
-    """Install a remote dataset."""
+    """Install a remote dataset, or a part of it; a later pull adds to the part."""
     options = Options.of(context)
     config = options.load()
     from etcetera import blocking
@@ -251,7 +269,15 @@ def pull(
     left = f"what was fetched is left below {config.home}, and the next pull removes it"
     with cleaning_up(left, json=options.json), shown(options, name) as progress:
         result = blocking.pull(
-            name, force, config, repository=repository, dry_run=dry_run, progress=progress
+            name,
+            force,
+            config,
+            repository=repository,
+            partitions=partition or (),
+            include=include or (),
+            exclude=exclude or (),
+            dry_run=dry_run,
+            progress=progress,
         )
     render.pulled(options, result)
 

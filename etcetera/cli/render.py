@@ -45,7 +45,7 @@ def listing(options: "Options", found: list["Listing"]) -> None:
                 item.name,
                 "?" if item.bytes is None else human_size(item.bytes),
                 human_time(item.modified),
-                item.kind,
+                f"{item.kind}, partial" if item.partial else item.kind,
                 f"{item.location} (does not exist)" if item.broken else item.location,
             )
             for item in found
@@ -55,7 +55,8 @@ def listing(options: "Options", found: list["Listing"]) -> None:
     else:
         for item in found:
             size = "" if item.bytes is None else str(item.bytes)
-            show_cells(item.name, size, item.modified.isoformat(), item.kind, item.location)
+            kind = f"{item.kind}, partial" if item.partial else item.kind
+            show_cells(item.name, size, item.modified.isoformat(), kind, item.location)
 
 
 def local(options: "Options", verb: str, dataset: "Dataset") -> None:
@@ -129,14 +130,23 @@ def pulled(options: "Options", result: "PullResult") -> None:
     if result.dry_run:
         replacing = ", replacing the one there" if result.replaces else ""
         show(f"Would pull {result.name} from {result.url} to {result.path}{replacing}")
-        show(f"  {content}, from {archive}")
+        fetched = f"{human_size(result.received)} of " if result.received is not None else ""
+        show(f"  {content}, from {fetched}{archive}")
         return
     show(f"{'Replaced' if result.replaces else 'Pulled'} {result.name}: {result.path}")
     show(f"  {content}, from an archive of {_pace(result.archive_bytes, result)}")
+    if result.received is not None and result.received < result.archive_bytes * _NEARLY_ALL:
+        show(f"  {human_size(result.received)} of it were fetched")
     show(f"  {result.url}")
     show(f"  digest {result.digest}")
+    if result.partial:
+        show(f"  this is a part of it: etc pull {result.name} fetches the rest")
     if result.kept is not None:
         show(f"  the dataset it replaced is in no repository, and kept: {result.kept}")
+
+
+_NEARLY_ALL = 0.95
+"""The rest of an archive is its index."""
 
 
 def _pace(size: int, result: "PushResult | PullResult") -> str:
@@ -161,6 +171,10 @@ def info(options: "Options", result: "DatasetInfo") -> None:
         ("size", _size(result.bytes)),
         ("archive", _size(result.archive_bytes)),
         ("digest", result.digest or _why_no_digest(result)),
+        (
+            "partial",
+            "only a part of the dataset with this digest is here" if result.partial else None,
+        ),
     ]
     for line in columns([(key, value) for key, value in rows if value is not None]):
         show(line)

@@ -53,6 +53,12 @@ class Archive:
         """The bytes read first, from the end of the object."""
         return self._tail
 
+    async def hold(self, start: int, most: int) -> None:
+        """Fetch what lies from *start* on and keep it, unless that is more than *most* bytes."""
+        if 0 < self._tail_start - start <= most:
+            begin = await self._remote.read(start, self._tail_start)
+            self._tail, self._tail_start = bytes(begin) + self._tail, start
+
     async def read(self, start: int, stop: int) -> codec.Buffer:
         """Exactly the bytes from *start* to *stop*."""
         if start >= self._tail_start:

@@ -184,6 +184,35 @@ class Writer:
         except OSError as error:
             _refuse(entry.path, error)
 
+    def adopt(self, entry: Entry, directory: int, name: str) -> int:
+        """Move a file here that an interrupted pull has left, and return its descriptor.
+
+        Args:
+            entry: What it is to be.
+            directory: Descriptor of where it is.
+            name: What it is called there.
+
+        Returns:
+            -1 if it is of no use; it may be gone then.
+        """
+        where, _, new = entry.path.rpartition("/")
+        parent = self._enter(where)
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            os.rename(name, new, src_dir_fd=directory, dst_dir_fd=parent)
+            descriptor = os.open(new, flags, dir_fd=parent)
+        except OSError:
+            return -1
+        status = os.fstat(descriptor)
+        useful = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+        if useful and (status.st_mode ^ entry.mode) & 0o100 == 0:
+            with os_errors(f"writing {entry.path}"):
+                os.ftruncate(descriptor, min(status.st_size, entry.size))
+            return descriptor
+        os.close(descriptor)
+        os.unlink(new, dir_fd=parent)
+        return -1
+
     def hard_link(self, entry: Entry) -> tuple[Entry, str]:
         """Give the file ``entry.target``, which exists already, another name.
 
@@ -248,12 +277,43 @@ class LargeTarget:
         self.entry = entry
         self._extractor = extractor
         self._descriptor = -1
+        self._adopted = False
         self._expected = sha256
         self._lock = threading.Lock()
         self._sha256 = hashlib.sha256()
         self._hashed = 0
         self._written: dict[int, int] = {}
         self._hashing = False
+
+    def adopt(self, directory: int, name: str) -> bool:
+        """Go on with a file that is moved here, unless this one was begun already.
+
+        Args:
+            directory: Descriptor of where it is.
+            name: What it is called there.
+
+        Returns:
+            Whether this is that file now, by this call or one before.
+        """
+        with self._lock:
+            if self._descriptor < 0:
+                with self._extractor.writer() as writer:
+                    self._descriptor = writer.adopt(self.entry, directory, name)
+                self._adopted = self._descriptor >= 0
+            return self._adopted
+
+    def read(self, offset: int, size: int) -> bytes:
+        """What the file holds already; less than *size* bytes if it ends before."""
+        with os_errors(f"reading {self.entry.path} back"):
+            return os.pread(self._descriptor, size, offset)
+
+    def keep(self, offset: int, size: int) -> None:
+        """Count a slice as written that the file holds already.
+
+        Raises:
+            CorruptArchive: Complete, but its SHA-256 is not the expected one.
+        """
+        self._add(offset, size, None)
 
     def write(self, offset: int, content: Buffer) -> None:
         """Write one slice; the last one to be written closes the file.
@@ -271,27 +331,30 @@ class LargeTarget:
             while view:
                 count = os.pwrite(self._descriptor, view, position)
                 view, position = view[count:], position + count
-        if self._hash(offset, content):
+        self._add(offset, len(content), content)
+
+    def _add(self, offset: int, size: int, content: Buffer | None) -> None:
+        if self._hash(offset, size, content):
             self._finish()
 
-    def _hash(self, offset: int, content: Buffer) -> bool:
+    def _hash(self, offset: int, size: int, content: Buffer | None) -> bool:
         """Hash what is next; what comes early is read back from the file when its turn comes."""
         with self._lock:
-            self._written[offset] = len(content)
+            self._written[offset] = size
             if self._hashing:
                 return False
             self._hashing = True
         while True:
             with self._lock:
-                size = self._written.pop(self._hashed, None)
-                if size is None:
+                following = self._written.pop(self._hashed, None)
+                if following is None:
                     self._hashing = False
                     return self._hashed == self.entry.size
-            if self._hashed == offset:
+            if self._hashed == offset and content is not None:
                 self._sha256.update(content)
             else:
-                self._hash_back(self._hashed, size)
-            self._hashed += size
+                self._hash_back(self._hashed, following)
+            self._hashed += following
 
     def _hash_back(self, offset: int, size: int) -> None:
         with os_errors(f"reading {self.entry.path} back"):

@@ -5,12 +5,13 @@ Without an index: fetch in order → inflate → strict tar reader → write.
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from anyio import (
     EndOfStream,
@@ -21,17 +22,17 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.codec import Buffer
-from etcetera.transfer.extract import Extractor, check_space
+from etcetera.transfer.extract import Extractor
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.index import Segment
 from etcetera.transfer.lanes import Lane, Lanes
 from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.parts import requests_at_once
+from etcetera.transfer.reuse import Donor, Donors
+from etcetera.transfer.tally import Part, Tally, check_claims
 from etcetera.transfer.unpack import (
     FrameJob,
     Layout,
-    Tally,
-    check_claims,
     segment_crc,
     unpack_frames,
     unpack_stream,
@@ -42,6 +43,12 @@ Report = Callable[[int, int], None]
 """Told the tar bytes written (0 if unknown) and the archive bytes fetched, range by range."""
 
 
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+Closable = TypeVar("Closable", bound=_Closable)
+
 _LEAST_RANGE = 2 * MiB
 """Bytes that a range has however slow the line is, unless the option allows less."""
 
@@ -51,58 +58,196 @@ class Pulled:
     """What lies in the staging tree now."""
 
     digest: str
+    """Of the whole dataset, also if only a part was taken."""
     files: int
     bytes: int
     fingerprint: str
+    received: int
+    """Bytes of the archive's frames that were fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Consecutive frames that are fetched with one request."""
+    """Frames that are fetched one after the other, nearly all with one request."""
 
-    start: int
-    stop: int
     jobs: list[FrameJob]
+
+    def runs(self) -> Iterator[tuple[int, int, list[FrameJob]]]:
+        """Yield start and stop in the object of frames that follow each other, and the frames."""
+        held: list[FrameJob] = []
+        for job in self.jobs:
+            if held and _gap(held[-1], job):
+                yield *_span(held), held
+                held = []
+            held.append(job)
+        if held:
+            yield *_span(held), held
+
+
+def _span(jobs: list[FrameJob]) -> tuple[int, int]:
+    last = jobs[-1].place
+    return jobs[0].place.offset, last.offset + last.length
 
 
 async def pull(
-    archive: Archive, index: Index | None, tree: Path, options: TransferOptions, report: Report
+    archive: Archive,
+    index: Index | None,
+    tree: Path,
+    options: TransferOptions,
+    report: Report,
+    *,
+    part: Part | None = None,
+    donors: Sequence[Donor] = (),
 ) -> Pulled:
-    """Fetch a whole archive into *tree*, an empty directory, and check every byte of it.
+    """Fetch an archive into *tree*, an empty directory, and check every byte of it.
+
+    Args:
+        archive: What is pulled.
+        index: Its index, if it has one.
+        tree: Where the files go.
+        options: How many requests and threads.
+        report: Told of each range.
+        part: What is wanted; by default everything.
+        donors: Where files may be already; only of use with an index.
 
     Raises:
         ArchiveError: It cannot be installed; what *tree* holds then is of no use.
-        NoSpace: The disk is full, or the index says that it would be.
+        NoSpace: The disk is full.
+        NothingSelected: There is no such part.
         RemoteChanged: The object was replaced meanwhile.
     """
-    async with in_threads(_extractor(tree)) as extractor:
+    received = 0
+
+    def count(size: int, length: int) -> None:
+        nonlocal received
+        received += length
+        report(size, length)
+
+    async with in_threads(_closing(Extractor(tree))) as extractor:
         if index is None:
-            tally = await _pull_stream(archive, extractor, options, report)
+            tally = await _pull_stream(archive, extractor, options, count, part)
         else:
-            await in_thread(check_space, tree, index.footer.bytes)
-            tally = await _pull_frames(index, tree, extractor, options, report)
+            async with in_threads(_closing(Donors(donors, extractor))) as opened:
+                if part is None and opened:
+                    part = Part()
+                work = _Work(index, extractor, opened, part)
+                await _pull_frames(work, tree, options, count)
+                tally = work.tally
         digest = await in_thread(tally.digest)
         if index is not None:
             check_claims(index.footer, index.root, tally, digest)
         await in_thread(extractor.finish)
     return Pulled(
         digest=digest,
-        files=tally.total.files,
-        bytes=tally.total.bytes,
+        files=tally.taken.files,
+        bytes=tally.taken.bytes,
         fingerprint=tally.fingerprint.value(),
+        received=received,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a pull of a part will take, as the index says."""
+
+    files: int
+    bytes: int
+    """Of the files."""
+    tar_size: int
+    """Bytes of the tar stream in the frames that hold them."""
+    length: int
+    """Bytes of these frames."""
+
+
+_HELD_INDEX = 32 * MiB
+"""An index of so many bytes at most is read once, though it is gone through twice."""
+
+
+async def survey(index: Index, part: Part) -> Survey:
+    """Add up what a part needs; reads no more than the index.
+
+    Raises:
+        NothingSelected: There is no such part.
+    """
+    await index.archive.hold(index.root.data_stop, _HELD_INDEX)
+    sums = [0, 0, 0, 0]
+    stop = 0
+
+    def add(segment: Segment) -> None:
+        nonlocal stop
+        wanted = [one for one in segment.members if part.wants(one.entry) and one.entry.kind == "f"]
+        sums[0] += len(wanted)
+        sums[1] += sum(member.entry.size for member in wanted)
+        spans = iter([(member.start, member.stop) for member in wanted])
+        start, following = 0, stop
+        for frame in segment.frames:
+            while following <= frame.start and (span := next(spans, None)):
+                start, following = span
+            if start < frame.start + frame.size and frame.start < following:
+                sums[2] += frame.size
+                sums[3] += frame.length
+        stop = max([stop, *(member.stop for member in wanted)])
+
+    async with aclosing(index.segments()) as segments:
+        async for segment in segments:
+            await in_thread(add, segment)
+    part.check(index.root.partitions)
+    return Survey(*sums)
+
+
 @contextmanager
-def _extractor(tree: Path) -> Iterator[Extractor]:
-    with closing(Extractor(tree)) as extractor:
-        yield extractor
+def _closing(thing: Closable) -> Iterator[Closable]:
+    with closing(thing):
+        yield thing
 
 
-async def _pull_frames(
-    index: Index, tree: Path, extractor: Extractor, options: TransferOptions, report: Report
-) -> Tally:
-    tally = Tally.of(index.root)
+class _Work:
+    """What is to be done with the members of one segment after another."""
+
+    def __init__(
+        self, index: Index, extractor: Extractor, donors: Donors, part: Part | None
+    ) -> None:
+        self.index = index
+        self.extractor = extractor
+        self.donors = donors
+        self.tally = Tally.of(index.root)
+        self._part = part
+        self._layout = Layout(extractor)
+        self._crc32 = 0
+
+    def take(self, segment: Segment) -> list[FrameJob]:
+        """Count a segment; return the frames that hold what is wanted of it."""
+        self._crc32 = segment_crc(segment, self._crc32)
+        if self._part is None:
+            self.tally.add_segment(segment)
+            return self._layout.jobs(segment)
+        # Directories and links are in the index whole: only for files frames are needed.
+        wanted: set[int] = set()
+        files: set[int] = set()
+        for member in segment.members:
+            entry = member.entry
+            if self._part.wants(entry) and entry.kind != "d":
+                wanted.add(member.start)
+                if entry.kind == "f":
+                    files.add(member.start)
+                else:
+                    self.extractor.add_link(entry)
+        self.tally.add_segment(segment, wanted)
+        return self._layout.jobs(segment, files)
+
+    async def finish(self) -> None:
+        """Check what lies around the frames; make the directories of a part."""
+        await self.index.check_whole(self._crc32)
+        if self._part is not None:
+            await in_thread(self._finish_part, self._part)
+
+    def _finish_part(self, part: Part) -> None:
+        with self.extractor.writer() as writer:
+            part.finish(writer, self.tally)
+
+
+async def _pull_frames(work: _Work, tree: Path, options: TransferOptions, report: Report) -> None:
+    index, extractor = work.index, work.extractor
     chosen = crew(options, index.footer.files, index.footer.bytes)
     count = chosen.threads if chosen.processes else 0
     lanes = Lanes(requests_at_once(options.part_size, options))
@@ -114,45 +259,49 @@ async def _pull_frames(
         ):
 
             async def take(one: _Range, lane: Lane) -> None:
-                data = await index.archive.read(one.start, one.stop)
-                size = await in_thread(_unpack, extractor, processes, data, one, pool=pool)
-                lanes.leave(lane, len(data))
-                report(size, len(data))
+                fetched = 0
+                if work.donors:
+                    size = sum(job.place.size for job in one.jobs)
+                    one = _Range(await in_thread(work.donors.take, one.jobs, pool=pool))
+                    report(size - sum(job.place.size for job in one.jobs), 0)
+                for start, stop, jobs in one.runs():
+                    data = await index.archive.read(start, stop)
+                    fetched += len(data)
+                    size = await in_thread(
+                        _unpack, extractor, processes, data, start, jobs, pool=pool
+                    )
+                    report(size, len(data))
+                lanes.leave(lane, fetched)
 
-            async with aclosing(_plan_ranges(index, extractor, tally, lanes, options)) as ranges:
+            async with aclosing(_plan_ranges(work, lanes, options)) as ranges:
                 async for one in ranges:
                     # A range waits in memory only while it is fetched or unpacked.
                     tasks.start_soon(take, one, await lanes.enter())
-    return tally
+    await work.finish()
 
 
-def _unpack(extractor: Extractor, processes: Workers | None, data: Buffer, one: "_Range") -> int:
-    """Write what one range holds; return the tar bytes."""
-    if processes is None or any(job.large for job in one.jobs):
-        return unpack_frames(data, one.start, one.jobs, extractor)
-    return processes.unpack(data, one.start, one.jobs, extractor)
+def _unpack(
+    extractor: Extractor,
+    processes: Workers | None,
+    data: Buffer,
+    offset: int,
+    jobs: list[FrameJob],
+) -> int:
+    """Write what frames hold that follow each other; return the tar bytes."""
+    if processes is None or any(job.large for job in jobs):
+        return unpack_frames(data, offset, jobs, extractor)
+    return processes.unpack(data, offset, jobs, extractor)
 
 
 async def _plan_ranges(
-    index: Index, extractor: Extractor, tally: Tally, lanes: Lanes, options: TransferOptions
+    work: _Work, lanes: Lanes, options: TransferOptions
 ) -> AsyncGenerator[_Range]:
     """Read the index segment by segment and yield what is to be fetched."""
-    layout = Layout(extractor)
     size = partial(_range_size, lanes, options)
-    crc32 = 0
-
-    def take(segment: Segment) -> list[FrameJob]:
-        nonlocal crc32
-        crc32 = segment_crc(segment, crc32)
-        tally.add_segment(segment)
-        return layout.jobs(segment)
-
-    async with aclosing(index.segments()) as segments:
+    async with aclosing(work.index.segments()) as segments:
         async for segment in segments:
-            for held in _batches(await in_thread(take, segment), size):
-                last = held[-1].place
-                yield _Range(held[0].place.offset, last.offset + last.length, held)
-    await index.check_whole(crc32)
+            for held in _batches(await in_thread(work.take, segment), size):
+                yield _Range(held)
 
 
 def _range_size(lanes: Lanes, options: TransferOptions) -> int:
@@ -163,7 +312,7 @@ def _batches(jobs: list[FrameJob], range_size: Callable[[], int]) -> Iterator[li
     held: list[FrameJob] = []
     size, most = 0, range_size()
     for job in jobs:
-        if held and size + job.place.length > most:
+        if held and (size + job.place.length > most or _gap(held[-1], job)):
             yield held
             held, size, most = [], 0, range_size()
         held.append(job)
@@ -172,8 +321,16 @@ def _batches(jobs: list[FrameJob], range_size: Callable[[], int]) -> Iterator[li
         yield held
 
 
+def _gap(one: FrameJob, two: FrameJob) -> bool:
+    return two.place.offset != one.place.offset + one.place.length
+
+
 async def _pull_stream(
-    archive: Archive, extractor: Extractor, options: TransferOptions, report: Report
+    archive: Archive,
+    extractor: Extractor,
+    options: TransferOptions,
+    report: Report,
+    part: Part | None,
 ) -> Tally:
     send, receive = create_memory_object_stream[Buffer](0)
     with ThreadPoolExecutor(1, "etcetera-unpack") as pool:
@@ -183,6 +340,7 @@ async def _pull_stream(
                 unpack_stream,
                 _from_loop(receive, asyncio.get_running_loop()),
                 extractor,
+                part,
                 pool=pool,
                 # Then the thread gets no more, and ends.
                 on_cancel=tasks.cancel_scope.cancel,

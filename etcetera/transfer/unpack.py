@@ -1,27 +1,18 @@
 """Frames → files, checked: the blocking half of a pull."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from heapq import merge
-from itertools import pairwise
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from etcetera.errors import CorruptArchive, UnsafeArchive
 from etcetera.transfer import codec
-from etcetera.transfer.digest import (
-    DatasetDigest,
-    digest_row,
-    from_sortable_row,
-    kind_code,
-    sortable_row,
-)
 from etcetera.transfer.extract import Extractor, LargeTarget, Writer, wrong_content
 from etcetera.transfer.gunzip import gunzip
-from etcetera.transfer.index import Footer, FramePlace, MemberPlace, Root, Segment
+from etcetera.transfer.index import FramePlace, MemberPlace, Segment
 from etcetera.transfer.options import MiB
-from etcetera.transfer.paths import INDEX_NAME, order_key, partition_of
-from etcetera.transfer.scan import Fingerprint, Totals
+from etcetera.transfer.paths import INDEX_NAME
 from etcetera.transfer.stream import ByteStream
+from etcetera.transfer.tally import Part, Tally
 from etcetera.transfer.tar import Entry, header, read_members
 
 
@@ -43,41 +34,58 @@ class Layout:
         self._member: MemberPlace | None = None
         self._target: LargeTarget | None = None
 
-    def jobs(self, segment: Segment) -> list[FrameJob]:
+    def jobs(self, segment: Segment, wanted: Container[int] | None = None) -> list[FrameJob]:
         """One job for each frame of *segment*, in order.
+
+        Args:
+            segment: The next one.
+            wanted: Where the members begin in the tar stream that are wanted; frames without any
+                are left out. By default all are.
 
         Raises:
             CorruptArchive: A frame holds neither whole members nor a slice of exactly one.
         """
         jobs: list[FrameJob] = []
-        members = segment.members
         position = 0
         for frame in segment.frames:
             stop = frame.start + frame.size
             if self._member is None:
-                first = position
-                while position < len(members) and members[position].start < stop:
-                    position += 1
-                held = members[first:position]
-                if not held or held[0].start != frame.start:
-                    raise _misfit(frame)
+                held = _members_of(frame, segment.members, position)
+                position += len(held)
                 if held[-1].stop <= stop:
                     if held[-1].stop != stop:
                         raise _misfit(frame)
-                    jobs.append(FrameJob(frame, held, None))
+                    if chosen := _among(held, wanted):
+                        jobs.append(FrameJob(frame, chosen, None))
                     continue
                 if len(held) > 1 or held[0].header_size > frame.size:
                     raise _misfit(frame)
                 self._member = held[0]
-                self._target = self._extractor.large(held[0].entry, held[0].sha256)
+                if _among(held, wanted):
+                    self._target = self._extractor.large(held[0].entry, held[0].sha256)
             if stop > self._member.stop:
                 raise _misfit(frame)
-            jobs.append(FrameJob(frame, [self._member], self._target))
+            if self._target is not None:
+                jobs.append(FrameJob(frame, [self._member], self._target))
             if stop == self._member.stop:
                 self._member = self._target = None
-        if position != len(members):
+        if position != len(segment.members):
             raise CorruptArchive("archive is corrupt: its index does not fit it (an entry)")
         return jobs
+
+
+def _members_of(frame: FramePlace, members: list[MemberPlace], first: int) -> list[MemberPlace]:
+    """Those from number *first* on that begin in *frame*, of which one begins with it."""
+    position = first
+    while position < len(members) and members[position].start < frame.start + frame.size:
+        position += 1
+    if position == first or members[first].start != frame.start:
+        raise _misfit(frame)
+    return members[first:position]
+
+
+def _among(members: list[MemberPlace], wanted: Container[int] | None) -> list[MemberPlace]:
+    return members if wanted is None else [one for one in members if one.start in wanted]
 
 
 def _misfit(frame: FramePlace) -> CorruptArchive:
@@ -195,129 +203,101 @@ def check_content(member: MemberPlace, content: bytes) -> memoryview:
     return body
 
 
-_RUN = 10_000
-"""Rows that are sorted at once."""
-
-
-class Tally:
-    """What a pull has installed: sums, digest and fingerprint."""
-
-    def __init__(self, *, ordered: bool) -> None:
-        self.total = Totals()
-        self.partitions: dict[str, Totals] = {}
-        self.fingerprint = Fingerprint()
-        self._digest = DatasetDigest()
-        self._ordered = ordered
-        self._rows: list[bytes] = []
-        self._runs: list[list[bytes]] = []
-
-    @classmethod
-    def of(cls, root: Root) -> "Tally":
-        """For an index: rows are only collected if its segments overlap."""
-        places = [place for place in root.segments if place.entries]
-        return cls(
-            ordered=all(order_key(one.last) < order_key(two.first) for one, two in pairwise(places))
-        )
-
-    def add_segment(self, segment: Segment) -> None:
-        """Add the members of the next segment."""
-        members = segment.members
-        if self._ordered:
-            members = sorted(members, key=lambda member: order_key(member.entry.path))
-        for member in members:
-            self.add(member.entry, member.sha256)
-
-    def add(self, entry: Entry, sha256: str) -> None:
-        """Add one member."""
-        kind = kind_code(entry)
-        mtime = 0 if kind == "d" else entry.mtime * 1_000_000_000
-        self.fingerprint.add(entry.path, kind, entry.size, mtime, entry.target)
-        if partition := partition_of(entry.path):
-            totals = self.partitions.get(partition)
-            if totals is None:
-                totals = self.partitions[partition] = Totals()
-            if entry.kind == "f":
-                totals.add(entry.size)
-        if entry.kind == "f":
-            self.total.add(entry.size)
-        if self._ordered:
-            self._digest.add(entry.path, digest_row(entry, sha256))
-        else:
-            self._rows.append(sortable_row(entry, sha256))
-            if len(self._rows) >= _RUN:
-                self._end_run()
-
-    def _end_run(self) -> None:
-        # One sort of everything would hold the interpreter's lock, and so the event loop.
-        self._rows.sort()
-        self._runs.append(self._rows)
-        self._rows = []
-
-    def digest(self) -> str:
-        """Of the dataset, once everything was added.
-
-        Raises:
-            CorruptArchive: A path occurs twice.
-        """
-        self._end_run()
-        for row in merge(*self._runs):
-            self._digest.add(*from_sortable_row(row))
-        self._runs.clear()
-        return self._digest.value()
-
-
-def check_claims(footer: Footer, root: Root, tally: Tally, digest: str) -> None:
-    """Raise CorruptArchive unless digest and sums of the index are those of what was unpacked."""
-    claimed = [footer.digest, (footer.files, footer.bytes), _sums(root.partitions)]
-    if claimed != [digest, (tally.total.files, tally.total.bytes), _sums(tally.partitions)]:
-        raise CorruptArchive("archive is corrupt: its index does not fit it (the digest or a sum)")
-
-
-def _sums(partitions: dict[str, Totals]) -> dict[str, tuple[int, int]]:
-    return {name: (totals.files, totals.bytes) for name, totals in partitions.items()}
-
-
-def unpack_stream(chunks: Iterable[codec.Buffer], extractor: Extractor) -> Tally:
+def unpack_stream(
+    chunks: Iterable[codec.Buffer], extractor: Extractor, part: Part | None = None
+) -> Tally:
     """Unpack an archive without an index, front to back.
+
+    Args:
+        chunks: The object's bytes.
+        extractor: Where the files go.
+        part: What is wanted; by default everything. All of the archive is read and checked.
 
     Raises:
         ArchiveError: It is no .tgz, truncated, corrupt, or holds what a dataset cannot.
+        NothingSelected: There is no such part.
     """
-    tally = Tally(ordered=False)
-    directories = {""}
-    named = 0
     stream = ByteStream(gunzip(chunks))
     with extractor.writer() as writer:
+        unpacking = _Unpacking(extractor, writer, part)
         for member in read_members(stream):
             entry = member.entry
             if entry.path.partition("/")[0] == INDEX_NAME:
                 _check_index_member(entry)
-                continue
-            named += 1
-            for implied in _parents(entry, directories):
-                tally.add(implied, "")
-            if len(directories) > MAX_IMPLIED + 16 * named:
-                raise UnsafeArchive(
-                    f"archive refused: its first {named} members lie in {len(directories)} "
-                    "directories, most of which it does not name"
-                )
-            if entry.kind == "d":
-                writer.directory(entry)
-                if entry.path not in directories:
-                    directories.add(entry.path)
-                    tally.add(entry, "")
-            elif entry.kind == "l":
-                extractor.add_link(entry)
-                tally.add(entry, "")
-            elif entry.target:
-                tally.add(*writer.hard_link(entry))
-            elif entry.size <= MiB:
-                content = stream.read(entry.size)
-                writer.file(entry, content)
-                tally.add(entry, hashlib.sha256(content).hexdigest())
             else:
-                tally.add(entry, writer.stream(entry, stream.pieces(entry.size)))
-    return tally
+                unpacking.take(entry, stream)
+        if part is not None:
+            part.finish(writer, unpacking.tally)
+    return unpacking.tally
+
+
+class _Unpacking:
+    """Writes one member after another of a tar stream."""
+
+    def __init__(self, extractor: Extractor, writer: Writer, part: Part | None) -> None:
+        self.tally = Tally(ordered=False)
+        self._extractor = extractor
+        self._writer = writer
+        self._part = part
+        self._directories = {""}
+        self._named = 0
+
+    def take(self, entry: Entry, stream: ByteStream) -> None:
+        """Write what *entry* is, if it is wanted; *stream* is where its content begins."""
+        self._imply(entry)
+        wanted = self._part is None or self._part.wants(entry)
+        if entry.kind == "d":
+            self._directory(entry)
+        elif entry.kind == "l":
+            if wanted:
+                self._extractor.add_link(entry)
+            self.tally.add(entry, "", taken=wanted)
+        elif entry.target:
+            self._hard_link(entry, wanted=wanted)
+        elif not wanted:
+            self.tally.add(entry, _sha256(stream.pieces(entry.size)), taken=False)
+        elif entry.size <= MiB:
+            content = stream.read(entry.size)
+            self._writer.file(entry, content)
+            self.tally.add(entry, hashlib.sha256(content).hexdigest())
+        else:
+            self.tally.add(entry, self._writer.stream(entry, stream.pieces(entry.size)))
+
+    def _imply(self, entry: Entry) -> None:
+        """Count the directories around *entry* that nothing has named before."""
+        self._named += 1
+        for implied in _parents(entry, self._directories):
+            self.tally.add(implied, "", taken=self._part is None)
+            if self._part is not None:
+                self._part.wants(implied)
+        if len(self._directories) > MAX_IMPLIED + 16 * self._named:
+            raise UnsafeArchive(
+                f"archive refused: its first {self._named} members lie in "
+                f"{len(self._directories)} directories, most of which it does not name"
+            )
+
+    def _directory(self, entry: Entry) -> None:
+        # Those of a part come last, once it is known which it needs.
+        if self._part is None:
+            self._writer.directory(entry)
+        if entry.path not in self._directories:
+            self._directories.add(entry.path)
+            self.tally.add(entry, "", taken=self._part is None)
+
+    def _hard_link(self, entry: Entry, *, wanted: bool) -> None:
+        if self._part is not None and not (wanted and self._part.wanted(entry.target)):
+            raise UnsafeArchive(
+                f"{entry.path!r} is a hard link to {entry.target!r}, and not both of them are "
+                "asked for; of this archive, pull everything"
+            )
+        self.tally.add(*self._writer.hard_link(entry))
+
+
+def _sha256(pieces: Iterable[codec.Buffer]) -> str:
+    sha256 = hashlib.sha256()
+    for piece in pieces:
+        sha256.update(piece)
+    return sha256.hexdigest()
 
 
 MAX_IMPLIED = 4096

@@ -1,0 +1,234 @@
+"""Installing a dataset, or a part of one, while its name is locked."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from time import perf_counter, time_ns
+
+from etcetera.config import Config
+from etcetera.dataset import Dataset
+from etcetera.errors import (
+    AlreadyExists,
+    ArchiveError,
+    ExpiredCredentials,
+    InvalidDataset,
+    NetworkError,
+)
+from etcetera.home import Home
+from etcetera.progress import Meter, ProgressCallback
+from etcetera.receipts import Receipt
+from etcetera.repository import open_repository
+from etcetera.results import PullResult
+from etcetera.staging import Resumable
+from etcetera.stores.common import leave_note
+from etcetera.transfer.archive import Archive, Index
+from etcetera.transfer.extract import check_space
+from etcetera.transfer.flow import in_thread, in_threads
+from etcetera.transfer.options import MiB
+from etcetera.transfer.pull import Pulled, Survey, pull, survey
+from etcetera.transfer.reuse import Donor
+from etcetera.transfer.selection import Selection
+from etcetera.transfer.tally import Part
+
+_logger = logging.getLogger("etcetera")
+
+_WORTH_KEEPING = 64 * MiB
+"""Bytes that have to be fetched for them to be left to the next pull."""
+
+
+@dataclass(kw_only=True)
+class Pulling:
+    """One pull; its name must be locked, but for a dry run."""
+
+    home: Home
+    name: str
+    config: Config
+    repository: str | None
+    selection: Selection = field(default_factory=Selection)
+    force: bool = False
+    progress: ProgressCallback | None = None
+
+    async def run(self, *, dry_run: bool = False) -> PullResult:
+        """Pull, or say what would be pulled; see :func:`etcetera.api.apull`."""
+        began = perf_counter()
+        existing, receipt = await in_thread(self._look)
+        async with open_repository(self.config, self.repository) as remotes:
+            url = remotes.url(self.name)
+            with naming(url):
+                async with remotes.open(self.name) as (archive, index):
+                    selections = self._selections(receipt, archive, index)
+                    result = partial(
+                        PullResult,
+                        name=self.name,
+                        url=url,
+                        path=self.home.path / self.name,
+                        archive_bytes=archive.info.size,
+                        etag=archive.info.etag,
+                        replaces=existing is not None and receipt is None,
+                        partial=bool(selections),
+                    )
+                    wanted = await _survey(index, selections)
+                    if dry_run:
+                        await in_thread(check_space, self.home.path, wanted.bytes if wanted else 0)
+                        return result(
+                            files=wanted.files if wanted else None,
+                            bytes=wanted.bytes if wanted else None,
+                            digest=index.footer.digest if index else None,
+                            received=wanted.length if wanted else None,
+                            dry_run=True,
+                        )
+                    size, how = archive.info.size / MiB, "with an" if index else "without"
+                    _logger.info("Archive: %.1f MiB, %s index", size, how)
+                    meter = Meter("pull", self.name, self.progress)
+                    meter.total = wanted.tar_size if wanted else None
+                    meter.tell("transfer")
+                    async with in_threads(self.home.stage_pull(self.name)) as staged:
+                        donors = await in_thread(_donors, staged, existing)
+                        if wanted and not any(donor.ours for donor in donors):
+                            await in_thread(check_space, staged.tree, wanted.bytes)
+                        with self._keeping(staged, meter, resumable=index is not None):
+                            pulled = await pull(
+                                archive,
+                                index,
+                                staged.tree,
+                                self.config.transfer,
+                                meter.add,
+                                part=Part(*selections) if selections else None,
+                                donors=donors,
+                            )
+                        await in_thread(_validate, staged.tree, self.name, url)
+                        meter.tell("install")
+                        kept = await in_thread(
+                            self._install, staged.tree, archive, pulled, selections,
+                            remotes.settings.url, existing is not None,
+                        )  # fmt: skip
+        meter.finish()
+        return result(
+            files=pulled.files,
+            bytes=pulled.bytes,
+            digest=pulled.digest,
+            received=pulled.received,
+            kept=kept,
+            seconds=perf_counter() - began,
+        )
+
+    def _look(self) -> tuple[Path | None, Receipt | None]:
+        """What is here already, and the receipt of a part that is to be added to.
+
+        Raises:
+            AlreadyExists: It is neither a part, nor to be replaced.
+        """
+        existing = self.home.find(self.name)
+        if existing is None or self.force:
+            return existing, None
+        receipt = self.home.receipt(self.name)
+        if receipt is None or not receipt.selections:
+            raise AlreadyExists(
+                f"There is a local dataset {self.name} already; pull it with --force to replace it"
+            )
+        return existing, receipt
+
+    def _selections(
+        self, receipt: Receipt | None, archive: Archive, index: Index | None
+    ) -> tuple[Selection, ...]:
+        """What is to be there afterwards; empty if it is all of the dataset.
+
+        Raises:
+            AlreadyExists: What is here is a part of another version.
+        """
+        if receipt is not None:
+            same = index.footer.digest == receipt.digest if index else False
+            if not same and archive.info.etag != receipt.etag:
+                raise AlreadyExists(
+                    f"A part of {self.name} is here, and the repository has another version of it "
+                    "by now; pull with --force to replace what is here"
+                )
+        if not self.selection:
+            return ()
+        older = receipt.selections if receipt is not None else ()
+        # The patterns of the last one must fit something.
+        return (*(one for one in older if one != self.selection), self.selection)
+
+    @contextmanager
+    def _keeping(self, staged: Resumable, meter: Meter, *, resumable: bool) -> Iterator[None]:
+        """Leave what was fetched to the next pull, if that can go on with it."""
+        try:
+            yield
+        except (NetworkError, ExpiredCredentials, asyncio.CancelledError) as error:
+            if resumable and meter.transferred > _WORTH_KEEPING:
+                staged.keep()
+                leave_note(
+                    error,
+                    f"{meter.transferred / MiB:,.0f} MiB of {self.name} were fetched: pull it "
+                    "again to go on from there, or drop them with etc clean",
+                )
+            raise
+
+    def _install(
+        self,
+        tree: Path,
+        archive: Archive,
+        pulled: Pulled,
+        selections: tuple[Selection, ...],
+        repository: str,
+        replaces: bool,
+    ) -> Path | None:
+        receipt = Receipt(
+            operation="pull",
+            name=self.name,
+            repository=repository,
+            etag=archive.info.etag,
+            digest=pulled.digest,
+            files=pulled.files,
+            bytes=pulled.bytes,
+            fingerprint=pulled.fingerprint,
+            newest=time_ns(),
+            inode=tree.stat().st_ino,
+            selections=selections,
+        )
+        return self.home.install(tree, self.name, receipt, replaces)
+
+
+async def _survey(index: Index | None, selections: tuple[Selection, ...]) -> Survey | None:
+    """What a pull will take; ``None`` if only unpacking can tell."""
+    if index is None:
+        return None
+    if selections:
+        return await survey(index, Part(*selections))
+    footer, root = index.footer, index.root
+    return Survey(footer.files, footer.bytes, root.data_size, root.data_stop)
+
+
+def _donors(staged: Resumable, existing: Path | None) -> list[Donor]:
+    donors = [Donor(tree, ours=True) for tree in staged.left]
+    if donors:
+        _logger.info("Going on with what an interrupted pull has left")
+    if existing is not None:
+        donors.append(Donor(Path(os.path.realpath(existing)), ours=False))
+        _logger.info("Files that have not changed are taken from %s", existing)
+    return donors
+
+
+def _validate(tree: Path, name: str, url: str) -> None:
+    try:
+        Dataset(tree, name)
+    except InvalidDataset as error:
+        message = str(error).replace(f"Directory {tree}", url).replace(str(tree), url)
+        raise InvalidDataset(message) from error
+
+
+@contextmanager
+def naming(url: str) -> Iterator[None]:
+    """Say in the errors of an archive which one it is."""
+    try:
+        yield
+    except ArchiveError as error:
+        named = type(error)(f"{url}: {error}")
+        for note in getattr(error, "__notes__", ()):
+            named.add_note(note)
+        raise named from error
