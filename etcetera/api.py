@@ -27,7 +27,7 @@ from etcetera.receipts import Receipt
 from etcetera.repository import open_repository, split_name
 from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
 from etcetera.singleflight import share
-from etcetera.transfer.flow import beside, in_thread
+from etcetera.transfer.flow import beside, in_thread, in_threads
 from etcetera.transfer.options import MiB
 from etcetera.transfer.push import prepare
 from etcetera.transfer.push import push as push_archive
@@ -261,28 +261,31 @@ async def apush(
             )  # fmt: skip
             meter.total = scanned.tar_size
             meter.tell("transfer")
-            pushed = await push_archive(
-                prepared, store, key, config.transfer, overwrite=force, report=meter.add,
-                look=is_replaced, publishing=partial(meter.tell, "publish"),
-            )  # fmt: skip
-            replaces = await is_replaced()
-        receipt = Receipt(
-            operation="push",
-            name=name,
-            repository=remotes.settings.url,
-            etag=pushed.info.etag,
-            digest=pushed.digest,
-            files=scanned.total.files,
-            bytes=scanned.total.bytes,
-            fingerprint=scanned.fingerprint,
-            newest=scanned.newest,
-            inode=scanned.inode,
-        )
-        try:
-            await in_thread(home.write_receipt, receipt)
-        except EtceteraError as error:
-            # It is published all the same; without a receipt, purging it asks for --force.
-            _logger.warning("%s was published, but not noted in %s: %s", name, home.path, error)
+            async with in_threads(home.index_copy()) as copy:
+                pushed = await push_archive(
+                    prepared, store, key, config.transfer, overwrite=force, report=meter.add,
+                    look=is_replaced, publishing=partial(meter.tell, "publish"), copy=copy,
+                )  # fmt: skip
+                replaces = await is_replaced()
+                receipt = Receipt(
+                    operation="push",
+                    name=name,
+                    repository=remotes.settings.url,
+                    etag=pushed.info.etag,
+                    digest=pushed.digest,
+                    files=scanned.total.files,
+                    bytes=scanned.total.bytes,
+                    fingerprint=scanned.fingerprint,
+                    newest=scanned.newest,
+                    inode=scanned.inode,
+                )
+                try:
+                    await in_thread(home.write_receipt, receipt, copy)
+                except EtceteraError as error:
+                    # It is published all the same; without a receipt, purging it asks for --force.
+                    _logger.warning(
+                        "%s was published, but not noted in %s: %s", name, home.path, error
+                    )
         meter.finish()
         return result(
             archive_bytes=pushed.info.size,

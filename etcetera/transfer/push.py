@@ -16,6 +16,7 @@ from etcetera.stores import ObjectInfo, Store, Upload
 from etcetera.transfer import codec
 from etcetera.transfer.codec import LADDER, Frame
 from etcetera.transfer.flow import crew, in_thread, ordered, task_group
+from etcetera.transfer.index_copy import IndexCopy
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
 from etcetera.transfer.lanes import Lane, Lanes
 from etcetera.transfer.options import TransferOptions
@@ -72,6 +73,7 @@ async def push(
     report: Report,
     look: Callable[[], Awaitable[object]] | None = None,
     publishing: Callable[[], object] = lambda: None,
+    copy: IndexCopy | None = None,
 ) -> Pushed:
     """Pack and publish in one go; the key holds the old object or none until the very end.
 
@@ -84,12 +86,13 @@ async def push(
         report: Told of each part.
         look: Raises if there is a reason not to send anything; packing begins meanwhile.
         publishing: Called when everything is sent, before it is published.
+        copy: Takes the index down.
 
     Raises:
         AlreadyExists: The key is taken and *overwrite* is false.
         SourceChanged: A file changed after the scan.
     """
-    packing = Packing(prepared.scan, prepared.plan, options)
+    packing = Packing(prepared.scan, prepared.plan, options, copy)
     try:
         parts = await _pack_ahead(packing, prepared.plan.workers, look)
         if parts[0].last:
@@ -177,7 +180,9 @@ async def _send_parts(
 class Packing:
     """The blocking half of a push, one thread hop a part."""
 
-    def __init__(self, scanned: Scan, plan: PartPlan, options: TransferOptions) -> None:
+    def __init__(
+        self, scanned: Scan, plan: PartPlan, options: TransferOptions, copy: IndexCopy | None = None
+    ) -> None:
         self._index = IndexWriter()
         # A thread of its own: packing never queues behind a service's other work, and its large
         # buffers come from one arena of the allocator, which reuses them.
@@ -192,7 +197,7 @@ class Packing:
             most=max(1, plan.workers // 2),
         )
         """To be told what is sent."""
-        self._frames = _pack_frames(scanned, self._index, self.pace, options)
+        self._frames = _pack_frames(scanned, self._index, self.pace, options, copy)
         self._parts = cut(self._frames, self.buffers)
 
     @property
@@ -211,7 +216,11 @@ class Packing:
 
 
 def _pack_frames(
-    scanned: Scan, index: IndexWriter, pace: Pace, options: TransferOptions
+    scanned: Scan,
+    index: IndexWriter,
+    pace: Pace,
+    options: TransferOptions,
+    copy: IndexCopy | None,
 ) -> Generator[tuple[bytes, int]]:
     """Yield the archive's bytes, each piece with the tar bytes it stands for."""
     yield codec.GZIP_HEADER, 0
@@ -250,7 +259,13 @@ def _pack_frames(
             if isinstance(job, Slice) and _add_slice(index, job):
                 del large[job.file]
             yield frame.data, frame.size
+    position = index.length
+    if copy is not None:
+        copy.begin(position)
     for data in index.finish(LADDER[0] if options.level is None else options.level):
+        if copy is not None:
+            copy.put(position, data)
+        position += len(data)
         yield data, 0
 
 
