@@ -40,6 +40,7 @@ def dataset(
     config: Config | None = None,
     *,
     repository: str | None = None,
+    digest: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
     """Open a local dataset, pulling it first if asked to; see :func:`etcetera.api.adataset`."""
@@ -50,6 +51,7 @@ def dataset(
         auto_install,
         config,
         repository=repository,
+        digest=digest,
         progress=progress,
     )
 

@@ -6,7 +6,7 @@
     │   └── InvalidName
     ├── NotFound (FileNotFoundError)                 3
     │   ├── DatasetNotFound
-    │   ├── NoReceipt
+    │   ├── NoIndex
     │   └── RepositoryNotFound
     ├── AlreadyExists (FileExistsError)              4
     ├── NotAllowed (PermissionError)                 5
@@ -76,8 +76,8 @@ class NothingSelected(NotFound):
     """A partition or pattern that fits nothing in the dataset."""
 
 
-class NoReceipt(NotFound):
-    """Nobody knows what should be in a local dataset."""
+class NoIndex(NotFound):
+    """Nothing says which files a dataset should hold: no receipt, or an archive without an index."""
 
 
 class RepositoryNotFound(NotFound):
