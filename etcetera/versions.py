@@ -4,8 +4,8 @@ import os
 import threading
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from anyio import Semaphore
 
@@ -49,34 +49,29 @@ async def astatus(
         repository, name = split_name(name, repository)
     config = await loaded(config)
     home = Home(config.home)
-    receipts = await in_thread(_receipts, home, None if name is None else [name])
-    chosen = None if repository is None else config.repository(repository)
+    receipts = await in_thread(_receipts, home, name)
+    if repository is not None:
+        config.repository(repository)  # a wrong name is told, not repeated for each dataset
     found: dict[str, DatasetStatus] = {}
     limit = Semaphore(_AT_ONCE)
+
+    async def look(name: str, receipt: Receipt | None, remotes: Repository) -> None:
+        async with limit:
+            found[name] = await _status(home, name, receipt, remotes)
+
     async with AsyncExitStack() as stack:
-        remotes: dict[str, Repository] = {}
-
-        async def look(name: str, receipt: Receipt | None) -> None:
-            async with limit:
-                result = partial(
-                    DatasetStatus,
-                    name=name,
-                    repository=receipt.repository if receipt else None,
-                    digest=receipt.digest if receipt else None,
-                )
-                try:
-                    settings = chosen or _repository_of(receipt, config)
-                    result = partial(result, repository=redact_url(settings.url))
-                    found[name] = await _status(home, name, remotes[settings.name], result)
-                except EtceteraError as error:
-                    found[name] = result(state="unknown", reason=str(error))
-
-        for settings in _needed(receipts.values(), chosen, config):
-            opened = open_repository(config, settings.name)
-            remotes[settings.name] = await stack.enter_async_context(opened)
+        opened: dict[str, Repository] = {}
         async with task_group() as tasks:
             for each, receipt in receipts.items():
-                tasks.start_soon(look, each, receipt)
+                try:
+                    settings = _compared_with(receipt, repository, config)
+                    if settings.name not in opened:
+                        entered = open_repository(config, settings.name)
+                        opened[settings.name] = await stack.enter_async_context(entered)
+                except ConfigError as error:
+                    found[each] = _unknown(each, receipt, str(error))
+                else:
+                    tasks.start_soon(look, each, receipt, opened[settings.name])
     return [found[each] for each in receipts]
 
 
@@ -149,3 +144,131 @@ async def async_(
             )
         )
     return results
+
+
+def _receipts(home: Home, name: str | None) -> dict[str, Receipt | None]:
+    """The receipts of all local datasets, or of one."""
+    if name is not None:
+        home.entry(name)  # which says that there is none
+    return {each: home.receipt(each) for each in ([name] if name is not None else home.names())}
+
+
+def _compared_with(
+    receipt: Receipt | None, repository: str | None, config: Config
+) -> RepositorySettings:
+    """The repository that a dataset is to be compared with.
+
+    Raises:
+        ConfigError: It is not in the configuration.
+    """
+    if receipt is None or repository is not None:
+        return config.repository(repository)
+    settings = config.repository_at(receipt.repository)
+    if settings is None:
+        raise ConfigError(
+            f"It was {receipt.operation}ed with {receipt.repository}, which is in no configured "
+            "repository: add a table [repositories.NAME] with this url"
+        )
+    return settings
+
+
+async def _status(
+    home: Home, name: str, receipt: Receipt | None, remotes: Repository
+) -> DatasetStatus:
+    url = redact_url(remotes.settings.url)
+    try:
+        info = await remotes.store.head(remotes.key(name))
+        if info is None:
+            return DatasetStatus(
+                name=name, state="absent", repository=url, digest=receipt and receipt.digest
+            )
+        _, reason = await scanning(version_here, home, name)
+        if receipt is None:
+            return _unknown(name, receipt, f"It {reason}", url)
+        digest: str | None = receipt.digest
+        if receipt.repository != url or receipt.etag != info.etag:
+            async with remotes.open(name) as (_, index):
+                digest = index.footer.digest if index is not None else None
+        if digest is None:
+            return _unknown(
+                name, receipt, "The archive there is another one, and has no index to tell", url
+            )
+    except EtceteraError as error:
+        return _unknown(name, receipt, str(error), url)
+    states: dict[tuple[bool, bool], Literal["same", "older", "changed", "different"]] = {
+        (True, True): "same",
+        (True, False): "older",
+        (False, True): "changed",
+        (False, False): "different",
+    }
+    return DatasetStatus(
+        name=name,
+        state=states[reason is None, digest == receipt.digest],
+        repository=url,
+        digest=receipt.digest,
+        remote_digest=digest,
+    )
+
+
+def _unknown(
+    name: str, receipt: Receipt | None, reason: str, url: str | None = None
+) -> DatasetStatus:
+    return DatasetStatus(
+        name=name,
+        state="unknown",
+        repository=url or (receipt and receipt.repository),
+        digest=receipt and receipt.digest,
+        reason=reason,
+    )
+
+
+def _lock(home: Home, names: list[str], stop: threading.Event) -> Lock:
+    pins: list[Pin] = []
+    left_out: dict[str, str] = {}
+    for name in names or home.names():
+        home.entry(name)  # which says that there is none
+        try:
+            receipt, reason = version_here(home, name, stop)
+        except EtceteraError as error:
+            left_out[name] = f"cannot be looked at: {error}"
+            continue
+        if receipt is not None and receipt.selections:
+            reason = f"is only a part: etc pull {name} fetches the rest"
+        if receipt is None or reason is not None:
+            left_out[name] = str(reason)
+            continue
+        pins.append(
+            Pin(
+                name=name,
+                repository=receipt.repository,
+                digest=receipt.digest,
+                files=receipt.files,
+                bytes=receipt.bytes,
+            )
+        )
+    return Lock(datasets=tuple(pins), left_out=left_out)
+
+
+def _pinned_repository(path: Path, pin: Pin, config: Config) -> RepositorySettings:
+    """The configured repository that a lock file means; no other is ever connected to."""
+    settings = config.repository_at(pin.repository)
+    if settings is None:
+        raise ConfigError(
+            f"{path}: {pin.name} is in {pin.repository!r}, which is no repository of the "
+            "configuration: add a table [repositories.NAME] with this url, if you trust it"
+        )
+    return settings
+
+
+def _action(
+    home: Home, pin: Pin, stop: threading.Event
+) -> Literal["nothing", "pull", "replace"]:
+    """What has to be done to have the version that is pinned."""
+    if home.find(pin.name) is None:
+        return "pull"
+    try:
+        receipt, reason = version_here(home, pin.name, stop)
+    except EtceteraError:  # a link to nowhere, or nothing that could be packed
+        return "replace"
+    same = receipt is not None and receipt.digest == pin.digest and not receipt.selections
+    return "nothing" if same and reason is None else "replace"
