@@ -12,12 +12,7 @@ from anyio import Semaphore
 from etcetera.api import apull, loaded, scanning
 from etcetera.config import Config, RepositorySettings, redact_url
 from etcetera.dataset import check_name
-from etcetera.errors import (
-    ConfigError,
-    DatasetNotFound,
-    EtceteraError,
-    UsageError,
-)
+from etcetera.errors import ConfigError, EtceteraError, UsageError
 from etcetera.home import Home
 from etcetera.pins import Lock, Pin, read_lock, version_here
 from etcetera.progress import ProgressCallback
