@@ -77,7 +77,7 @@ class NothingSelected(NotFound):
 
 
 class NoIndex(NotFound):
-    """Nothing says which files a dataset should hold: no receipt, or an archive without an index."""
+    """Nothing says which files a dataset should hold."""
 
 
 class RepositoryNotFound(NotFound):

@@ -38,7 +38,8 @@ class Lock:
     """Why others cannot be pinned, by name."""
 
     def __str__(self) -> str:
-        text = f"# Datasets, each in one version: etc sync installs exactly these.\nversion = {_VERSION}\n"
+        text = "# Datasets, each in one version: etc sync installs exactly these.\n"
+        text += f"version = {_VERSION}\n"
         for pin in self.datasets:
             # As far as a name or URL may go, strings of JSON are strings of TOML, too.
             text += (

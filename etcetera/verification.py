@@ -135,9 +135,8 @@ async def achecksums(
                 found: dict[str, str] = {}
                 async with aclosing(index.segments()) as segments:
                     async for segment in segments:
-                        for member in segment.members:
-                            if member.entry.kind == "f":
-                                found[member.entry.path] = member.sha256
+                        files = (one for one in segment.members if one.entry.kind == "f")
+                        found.update({one.entry.path: one.sha256 for one in files})
                 return found
 
 

@@ -171,16 +171,16 @@ async def _status(
     home: Home, name: str, receipt: Receipt | None, remotes: Repository
 ) -> DatasetStatus:
     url = redact_url(remotes.settings.url)
+    digest: str | None
     try:
         info = await remotes.store.head(remotes.key(name))
         if info is None:
-            return DatasetStatus(
-                name=name, state="absent", repository=url, digest=receipt and receipt.digest
-            )
+            digest = receipt.digest if receipt is not None else None
+            return DatasetStatus(name=name, state="absent", repository=url, digest=digest)
         _, reason = await scanning(version_here, home, name)
         if receipt is None:
             return _unknown(name, receipt, f"It {reason}", url)
-        digest: str | None = receipt.digest
+        digest = receipt.digest
         if receipt.repository != url or receipt.etag != info.etag:
             async with remotes.open(name) as (_, index):
                 digest = index.footer.digest if index is not None else None
@@ -211,8 +211,8 @@ def _unknown(
     return DatasetStatus(
         name=name,
         state="unknown",
-        repository=url or (receipt and receipt.repository),
-        digest=receipt and receipt.digest,
+        repository=url or (receipt.repository if receipt is not None else None),
+        digest=receipt.digest if receipt is not None else None,
         reason=reason,
     )
 
@@ -255,9 +255,7 @@ def _pinned_repository(path: Path, pin: Pin, config: Config) -> RepositorySettin
     return settings
 
 
-def _action(
-    home: Home, pin: Pin, stop: threading.Event
-) -> Literal["nothing", "pull", "replace"]:
+def _action(home: Home, pin: Pin, stop: threading.Event) -> Literal["nothing", "pull", "replace"]:
     """What has to be done to have the version that is pinned."""
     if home.find(pin.name) is None:
         return "pull"

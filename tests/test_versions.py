@@ -164,7 +164,6 @@ def test_unknown_states(
     etc.create("gone", config=config)
     (status, *_) = etc.status("new", config)
     assert status.state == "absent"
-    make_dataset(tmp_path / "gone")
     etc.push("new", config=config, repository="lab")
     Path(tmp_path / "lab/new.tgz").rename(tmp_path / "bucket/gone.tgz")
     found = {one.name: one for one in etc.status(config=config)}
@@ -236,11 +235,10 @@ def test_lock_leaves_out(flower: Path, config: etc.Config, other: etc.Config) ->
 
 def test_any_name_survives(tmp_path: Path) -> None:
     """A name that is nasty in TOML is written and read unchanged."""
-    pin = Pin(name="x", repository='file:///a"b\\c#d', digest=OTHER, files=1, bytes=2)
+    pin = Pin(name="x", repository='file:///a"b\\c d', digest=OTHER, files=1, bytes=2)
     pins = tuple(replace(pin, name=name) for name in ['a"b', "a.b", "naïve ☃", "a]b", "a = b#"])
     (tmp_path / "etc.lock").write_text(str(Lock(datasets=pins, left_out={})), encoding="utf-8")
-    read = read_lock(tmp_path / "etc.lock")
-    assert [one.name for one in read] == [one.name for one in pins]
+    assert read_lock(tmp_path / "etc.lock") == pins
 
 
 GOOD = f'repository = "file:///x"\ndigest = "{OTHER}"\nfiles = 1\nbytes = 2\n'
@@ -264,7 +262,9 @@ GOOD = f'repository = "file:///x"\ndigest = "{OTHER}"\nfiles = 1\nbytes = 2\n'
         ("version = [", ConfigError),
     ],
 )
-def test_bad_lock_file(text: str, error: type[Exception], other: etc.Config, tmp_path: Path) -> None:
+def test_bad_lock_file(
+    text: str, error: type[Exception], other: etc.Config, tmp_path: Path
+) -> None:
     """Nothing in a lock file is trusted, and nothing is connected to that is not configured."""
     file = tmp_path / "etc.lock"
     file.write_text(text)
@@ -273,7 +273,9 @@ def test_bad_lock_file(text: str, error: type[Exception], other: etc.Config, tmp
     assert not other.home.exists()
 
 
-def test_bad_entry_stops_all(flower: Path, config: etc.Config, other: etc.Config, tmp_path: Path) -> None:
+def test_bad_entry_stops_all(
+    flower: Path, config: etc.Config, other: etc.Config, tmp_path: Path
+) -> None:
     """An unknown repository anywhere in the file is told before anything is pulled."""
     file = tmp_path / "etc.lock"
     file.write_text(f"{etc.lock(config=config)}\n[datasets.x]\n{GOOD}")

@@ -94,15 +94,12 @@ class Comparison:
     def _same_so_far(self, expected: Iterable[Expected]) -> Iterator[Expected]:
         """Yield the files of which only the content can tell whether they are the same."""
         found = self._found
-        for should, sha256, entry in _matched(expected, self._scan.entries()):
+        for should, sha256, entry in _matched(expected, self._scan.entries(), found.extra):
             if self._stop.is_set():
                 raise InterruptedError
             if entry is None:
                 if self._wanted(should.path):
                     found.missing.append(should.path)
-                continue
-            if should is None:
-                found.extra.append(entry.path)
                 continue
             if entry.kind == "f":
                 found.files += 1
@@ -164,24 +161,24 @@ def _looks(entry: Entry) -> tuple[str, int, str]:
 
 
 def _matched(
-    expected: Iterable[Expected], present: Iterable[Entry]
-) -> Iterator[tuple[Entry, str, Entry | None] | tuple[None, str, Entry]]:
-    """Pair what should be there with what is; both come by path."""
+    expected: Iterable[Expected], present: Iterable[Entry], extra: list[str]
+) -> Iterator[tuple[Entry, str, Entry | None]]:
+    """Pair what should be there with what is, both by path; what else is there goes to *extra*."""
     entries = iter(present)
     entry = next(entries, None)
     for should, sha256 in expected:
         key = order_key(should.path)
         while entry is not None and order_key(entry.path) < key:
-            yield None, "", entry
+            extra.append(entry.path)
             entry = next(entries, None)
         if entry is not None and entry.path == should.path:
             yield should, sha256, entry
             entry = next(entries, None)
         else:
             yield should, sha256, None
-    while entry is not None:
-        yield None, "", entry
-        entry = next(entries, None)
+    if entry is not None:
+        extra.append(entry.path)
+    extra.extend(one.path for one in entries)
 
 
 def _batches(files: Iterable[Expected]) -> Iterator[list[Expected]]:

@@ -21,7 +21,7 @@ from etcetera.transfer.index_writer import IndexWriter, PackedMember
 from etcetera.transfer.pack import Group, group
 from etcetera.transfer.paths import order_key
 from etcetera.transfer.rows import Rows
-from etcetera.transfer.tar import BLOCK, Entry, header_size, padded
+from etcetera.transfer.tar import Entry, header_size, padded
 
 _START = struct.Struct(">Q")
 _logger = logging.getLogger("etcetera")
