@@ -160,9 +160,10 @@ def _compared_with(
         return config.repository(repository)
     settings = config.repository_at(receipt.repository)
     if settings is None:
+        origin = "pushed to" if receipt.operation == "push" else "pulled from"
         raise ConfigError(
-            f"It was {receipt.operation}ed with {receipt.repository}, which is in no configured "
-            "repository: add a table [repositories.NAME] with this url"
+            f"It was {origin} {receipt.repository}, which is no repository of the configuration: "
+            "add a table [repositories.NAME] with this url"
         )
     return settings
 

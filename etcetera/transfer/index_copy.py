@@ -153,11 +153,14 @@ class KeptIndex:
         """
         self._file = path.open("rb")
         try:
-            (self._start,) = _START.unpack(self._file.read(_START.size).rjust(_START.size))
+            head = self._file.read(_START.size)
+            if len(head) < _START.size:
+                raise _damaged()
+            (self._start,) = _START.unpack(head)
             size = self._start + os.fstat(self._file.fileno()).st_size - _START.size
             footer = parse_footer(self._read(max(self._start, size - TAIL), size), size)
             if footer is None:
-                raise CorruptArchive("the copy of the index is damaged")
+                raise _damaged()
             self.footer = footer
             offset = footer.root_offset
             self.root = parse_root(self._read(offset, offset + footer.root_length), footer)
@@ -203,6 +206,10 @@ class KeptIndex:
 
     def _read(self, start: int, stop: int) -> bytes:
         if start < self._start:
-            raise CorruptArchive("the copy of the index is damaged")
+            raise _damaged()
         self._file.seek(_START.size + start - self._start)
         return self._file.read(stop - start)
+
+
+def _damaged() -> CorruptArchive:
+    return CorruptArchive("the copy of the index is damaged")
