@@ -86,9 +86,7 @@ def _pin(path: Path, name: str, value: object) -> Pin:
         raise ConfigError(f'{where} has no digest = "sha256:" and 64 hexadecimal digits')
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ConfigError(f"{where} has no files or no bytes")
-    return Pin(
-        name=name, repository=repository, digest=digest, files=numbers[0], bytes=numbers[1]
-    )
+    return Pin(name=name, repository=repository, digest=digest, files=numbers[0], bytes=numbers[1])
 
 
 def check_digest(digest: str | None) -> None:
@@ -99,9 +97,7 @@ def check_digest(digest: str | None) -> None:
         )
 
 
-def version_here(
-    home: Home, name: str, stop: threading.Event
-) -> tuple[Receipt | None, str | None]:
+def version_here(home: Home, name: str, stop: threading.Event) -> tuple[Receipt | None, str | None]:
     """Tell what is known of a local dataset; looks at every file, but reads none.
 
     Returns:

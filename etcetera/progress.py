@@ -32,9 +32,7 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 class Meter:
     """Adds up what a transfer has done, and tells."""
 
-    def __init__(
-        self, operation: Operation, name: str, callback: ProgressCallback | None
-    ) -> None:
+    def __init__(self, operation: Operation, name: str, callback: ProgressCallback | None) -> None:
         self.total: int | None = None
         self._operation: Operation = operation
         self._name = name

@@ -134,9 +134,7 @@ async def async_(
             )
             kept = pulled.kept
         results.append(
-            SyncResult(
-                name=pin.name, action=action, digest=pin.digest, kept=kept, dry_run=dry_run
-            )
+            SyncResult(name=pin.name, action=action, digest=pin.digest, kept=kept, dry_run=dry_run)
         )
     return results
 

@@ -184,9 +184,7 @@ def test_unknown_states(
         etc.status(config=config, repository="nowhere")
 
 
-def test_lock_and_sync(
-    flower: Path, config: etc.Config, other: etc.Config, tmp_path: Path
-) -> None:
+def test_lock_and_sync(flower: Path, config: etc.Config, other: etc.Config, tmp_path: Path) -> None:
     """One machine's lock file makes another one have the same, and says what it did."""
     file = tmp_path / "etc.lock"
     etc.create("new", config=config)
