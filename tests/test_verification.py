@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import etcetera as etc
-from etcetera import blocking
+from etcetera import blocking, verification, versions
 from etcetera.cli import main
 from etcetera.errors import (
     DatasetNotFound,
@@ -74,8 +74,6 @@ def without_index(root: Path, archive: Path) -> None:
 @pytest.mark.parametrize("name", ["verify", "status", "lock", "checksums"])
 def test_twins_have_one_signature(name: str) -> None:
     """A function and its async twin take the same arguments and give the same result."""
-    from etcetera import verification, versions
-
     module = verification if hasattr(verification, f"a{name}") else versions
     twin = getattr(module, f"a{name}")
     assert inspect.signature(getattr(blocking, name)) == inspect.signature(twin)

@@ -187,14 +187,14 @@ class _Reader(Writer):
     def file(self, entry: Entry, content: Buffer) -> None:
         """Remember a file."""
         if self._files is not None:
-            self._remember(entry, hashlib.sha256(content))
+            self._remember(entry, hashlib.sha256(content).digest())
 
     def stream(self, entry: Entry, pieces: Iterable[Buffer]) -> str:
         """Read a file's pieces and return its SHA-256."""
         sha256 = hashlib.sha256()
         for piece in pieces:
             sha256.update(piece)
-        self._remember(entry, sha256)
+        self._remember(entry, sha256.digest())
         return sha256.hexdigest()
 
     def hard_link(self, entry: Entry) -> tuple[Entry, str]:
@@ -209,10 +209,9 @@ class _Reader(Writer):
         self._files[entry.path] = known
         return Entry(entry.path, "f", size, mode, mtime), digest.hex()
 
-    def _remember(self, entry: Entry, sha256: "hashlib._Hash") -> None:
+    def _remember(self, entry: Entry, sha256: bytes) -> None:
         if self._files is not None:
-            packed = _FILE.pack(entry.size, entry.mode, entry.mtime, sha256.digest())
-            self._files[entry.path] = packed
+            self._files[entry.path] = _FILE.pack(entry.size, entry.mode, entry.mtime, sha256)
 
 
 class _LargeFile(LargeTarget):

@@ -106,11 +106,9 @@ class Comparison:
                 found.bytes += entry.size
             if _looks(entry) != _looks(should):
                 found.changed.append(entry.path)
-            elif entry.kind != "f":
-                continue
-            elif not self._quick:
+            elif entry.kind == "f" and not self._quick:
                 yield entry, sha256
-            elif entry.mtime != should.mtime:
+            elif entry.kind == "f" and entry.mtime != should.mtime:
                 found.changed.append(entry.path)
 
     def _read(self, root: int, files: list[Expected]) -> list[str]:
