@@ -19,7 +19,9 @@ from etcetera.errors import (
     UsageError,
 )
 from etcetera.pins import Lock, Pin, read_lock
-from tests.datasets import make_dataset, snapshot
+from etcetera.transfer.options import MiB
+from tests.datasets import make_dataset, make_large_dataset, snapshot
+from tests.servers import S3Server, make_moto_bucket
 
 OTHER = f"sha256:{'0' * 64}"
 
@@ -316,3 +318,25 @@ def test_commands(
     output = capsys.readouterr()
     assert "version = 1" in output.out
     assert "has changed since it was pushed" in output.err
+
+
+def test_on_s3(tmp_path: Path, moto: S3Server) -> None:
+    """The same over a real S3 server, with an archive of several parts and ranges."""
+    options = {
+        "endpoint_url": moto.endpoint,
+        "aws_access_key_id": moto.key,
+        "aws_secret_access_key": moto.secret,
+        "region": "us-east-1",
+        "part_size": "5MiB",
+    }
+    url = f"s3://{make_moto_bucket(moto)}"
+    one = etc.Config(url, tmp_path / "one", **options)
+    two = etc.Config(url, tmp_path / "two", **options)
+    etc.register(make_large_dataset(tmp_path / "source", 12 * MiB), "big", config=one)
+    pushed = etc.push("big", config=one)
+    assert etc.verify("big", True, one).ok
+    (tmp_path / "etc.lock").write_text(str(etc.lock(config=one)))
+    assert [did.action for did in etc.sync(tmp_path / "etc.lock", two)] == ["pull"]
+    assert etc.verify("big", config=two).ok
+    assert states(one) == states(two) == {"big": "same"}
+    assert etc.dataset("big", config=two, digest=pushed.digest).root == two.home / "big"
