@@ -79,14 +79,14 @@ def _pin(path: Path, name: str, value: object) -> Pin:
     if not isinstance(value, dict):
         raise ConfigError(f"{where} must be a table")
     repository, digest = value.get("repository"), value.get("digest")
-    numbers = [value.get("files"), value.get("bytes")]
+    files, size = value.get("files"), value.get("bytes")
     if not isinstance(repository, str) or repository != redact_url(repository):
         raise ConfigError(f"{where} has no repository = URL, without keys in it")
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
         raise ConfigError(f'{where} has no digest = "sha256:" and 64 hexadecimal digits')
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if not (type(files) is int and files >= 0 and type(size) is int and size >= 0):
         raise ConfigError(f"{where} has no files or no bytes")
-    return Pin(name=name, repository=repository, digest=digest, files=numbers[0], bytes=numbers[1])
+    return Pin(name=name, repository=repository, digest=digest, files=files, bytes=size)
 
 
 def check_digest(digest: str | None) -> None:

@@ -297,7 +297,9 @@ def test_kept_index_is_damaged(damage: str, pulled: etc.Config) -> None:
         index.write_bytes(other.read_bytes())
     else:
         data[600] ^= 1
-        index.write_bytes({"empty": b"", "short": data[:300], "flipped": data}[damage])
+        index.write_bytes(
+            {"empty": b"", "short": bytes(data[:300]), "flipped": bytes(data)}[damage]
+        )
     with pytest.raises(NoIndex, match="etc pull flower --force"):
         etc.verify("flower", config=pulled)
     assert etc.info("flower", config=pulled).digest is not None

@@ -386,6 +386,7 @@ def wrong_content(entry: Entry) -> CorruptArchive:
 
 
 def no_target(entry: Entry) -> UnsafeArchive:
+    """The error for a hard link to what is no file before it."""
     return UnsafeArchive(
         f"archive refused: {entry.path!r} is a hard link to {entry.target!r}, "
         "which is no file that came before"

@@ -259,14 +259,20 @@ def _pack_frames(
             if isinstance(job, Slice) and _add_slice(index, job):
                 del large[job.file]
             yield frame.data, frame.size
+    for data in _finish(index, LADDER[0] if options.level is None else options.level, copy):
+        yield data, 0
+
+
+def _finish(index: IndexWriter, level: int, copy: IndexCopy | None) -> Iterator[bytes]:
+    """Yield what follows the data frames, and take it down in *copy*."""
     position = index.length
     if copy is not None:
         copy.begin(position)
-    for data in index.finish(LADDER[0] if options.level is None else options.level):
+    for data in index.finish(level):
         if copy is not None:
             copy.put(position, data)
         position += len(data)
-        yield data, 0
+        yield data
 
 
 def _add_slice(index: IndexWriter, job: Slice) -> bool:
