@@ -98,7 +98,8 @@ class Pulling:
                         in_threads(self.home.index_copy()) as copy,
                     ):
                         donors = await in_thread(_donors, staged, existing)
-                        if wanted and not any(donor.ours for donor in donors):
+                        ours = any(donor.ours for donor in donors)
+                        if wanted and (selections or existing) and not ours:
                             await in_thread(check_space, staged.tree, wanted.bytes)
                         with self._keeping(staged, meter, resumable=index is not None):
                             pulled = await pull(

@@ -22,7 +22,7 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.codec import Buffer
-from etcetera.transfer.extract import Extractor
+from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.index import Segment
 from etcetera.transfer.index_copy import IndexCopy, write_index
@@ -115,7 +115,7 @@ async def pull(
 
     Raises:
         ArchiveError: It cannot be installed; what *tree* holds then is of no use.
-        NoSpace: The disk is full.
+        NoSpace: The disk is full, or all of it is wanted and the index says that it would be.
         NothingSelected: There is no such part.
         RemoteChanged: The object was replaced meanwhile.
     """
@@ -136,6 +136,8 @@ async def pull(
             async with in_threads(_closing(Donors(donors, extractor))) as opened:
                 if part is None and opened:
                     part = Part()
+                if part is None:
+                    await in_thread(check_space, tree, index.footer.bytes)
                 work = Work(index, extractor, opened, part)
                 await _pull_frames(work, tree, options, count)
                 tally = work.tally
