@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 from etcetera.dataset import Dataset
 
 if TYPE_CHECKING:
-    from etcetera.api import acreate, adataset, ainfo, als, apull, apurge, apush, aregister
+    from etcetera.api import (
+        acreate,
+        adataset,
+        ainfo,
+        als,
+        apull,
+        apurge,
+        apush,
+        aregister,
+        aremote,
+    )
     from etcetera.blocking import (
         create,
         dataset,
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
         purge,
         push,
         register,
+        remote,
         status,
         sync,
         verify,
@@ -35,6 +46,7 @@ if TYPE_CHECKING:
     from etcetera.errors import EtceteraError
     from etcetera.pins import Lock, Pin
     from etcetera.progress import Progress
+    from etcetera.remote_dataset import RemoteDataset
     from etcetera.results import (
         DatasetInfo,
         DatasetStatus,
@@ -64,6 +76,7 @@ __all__ = [
     "Progress",
     "PullResult",
     "PushResult",
+    "RemoteDataset",
     "SyncResult",
     "VerifyResult",
     "acreate",
@@ -75,6 +88,7 @@ __all__ = [
     "apurge",
     "apush",
     "aregister",
+    "aremote",
     "astatus",
     "async_",
     "averify",
@@ -87,6 +101,7 @@ __all__ = [
     "purge",
     "push",
     "register",
+    "remote",
     "status",
     "sync",
     "verify",
@@ -94,18 +109,31 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(
-        ("acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"), "api"
+        (
+            "acreate",
+            "adataset",
+            "ainfo",
+            "als",
+            "apull",
+            "apurge",
+            "apush",
+            "aregister",
+            "aremote",
+        ),
+        "api",
     ),
     "averify": "verification",
     **dict.fromkeys(("alock", "astatus", "async_"), "versions"),
     **dict.fromkeys(
-        ("create", "dataset", "info", "ls", "pull", "purge", "push", "register"), "blocking"
+        ("create", "dataset", "info", "ls", "pull", "purge", "push", "register", "remote"),
+        "blocking",
     ),
     **dict.fromkeys(("lock", "status", "sync", "verify"), "blocking"),
     "Config": "config",
     "EtceteraError": "errors",
     "Progress": "progress",
     **dict.fromkeys(("Lock", "Pin"), "pins"),
+    "RemoteDataset": "remote_dataset",
     **dict.fromkeys(("DatasetInfo", "PartitionInfo", "PullResult", "PushResult"), "results"),
     **dict.fromkeys(("DatasetStatus", "SyncResult", "VerifyResult"), "results"),
 }

@@ -19,12 +19,14 @@ from etcetera.errors import (
     EtceteraError,
     InvalidDataset,
     UsageError,
+    archive_errors,
 )
 from etcetera.home import Home
 from etcetera.pins import check_digest, require_digest
 from etcetera.progress import Meter, ProgressCallback
-from etcetera.pulling import Pulling, naming
+from etcetera.pulling import Pulling
 from etcetera.receipts import Receipt
+from etcetera.remote_dataset import RemoteDataset
 from etcetera.repository import open_repository, split_name
 from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
 from etcetera.singleflight import share
@@ -395,9 +397,32 @@ async def ainfo(
     if not (remote or repository):
         return await scanning(local_info, Home(config.home), name)
     async with open_repository(config, repository) as remotes:
-        with naming(remotes.url(name)):
+        with archive_errors(remotes.url(name)):
             async with remotes.open(name) as (archive, index):
                 return await remote_info(name, remotes, archive, index)
+
+
+async def aremote(
+    name: str, config: Config | None = None, *, repository: str | None = None
+) -> RemoteDataset:
+    """Open a dataset in a repository, to read from it without pulling it.
+
+    It is one version of the dataset for as long as it is open; see
+    :class:`etcetera.remote_dataset.RemoteDataset`.
+
+    Args:
+        name: Of the dataset; ``lab:NAME`` for the one in the repository *lab*.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+        repository: Which one, by default the one at the top of the configuration.
+
+    Raises:
+        DatasetNotFound: The repository has no such dataset.
+        ArchiveError: The archive is none, or its index is damaged.
+    """
+    repository, name = split_name(name, repository)
+    dataset = RemoteDataset(name, await loaded(config), repository)
+    await dataset.aconnect()
+    return dataset
 
 
 async def loaded(config: Config | None) -> Config:

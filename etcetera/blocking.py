@@ -13,14 +13,17 @@ from typing import ParamSpec, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
-from etcetera import api, verification, versions
+from etcetera import api, inside, verification, versions
 from etcetera.config import Config
 from etcetera.dataset import Dataset
 from etcetera.pins import Lock
 from etcetera.progress import ProgressCallback
+from etcetera.remote_dataset import RemoteDataset
 from etcetera.results import (
     DatasetInfo,
+    DatasetSizes,
     DatasetStatus,
+    EntryInfo,
     Listing,
     PullResult,
     PushResult,
@@ -212,3 +215,33 @@ def sync(
 ) -> list[SyncResult]:
     """Have the versions that a lock file names; see :func:`etcetera.versions.async_`."""
     return run_blocking(versions.async_, filename, config, dry_run=dry_run, progress=progress)
+
+
+def remote(
+    name: str, config: Config | None = None, *, repository: str | None = None
+) -> RemoteDataset:
+    """Open a dataset in a repository, to read from it; see :func:`etcetera.api.aremote`."""
+    return run_blocking(api.aremote, name, config, repository=repository)
+
+
+def entries(
+    name: str,
+    path: str = "",
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+) -> list[EntryInfo]:
+    """List what lies in a directory of a dataset; see :func:`etcetera.inside.aentries`."""
+    return run_blocking(inside.aentries, name, path, remote, config, repository=repository)
+
+
+def sizes(
+    name: str,
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+) -> DatasetSizes:
+    """Tell what each partition takes; see :func:`etcetera.inside.asizes`."""
+    return run_blocking(inside.asizes, name, remote, config, repository=repository)

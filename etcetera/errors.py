@@ -7,6 +7,7 @@
     ├── NotFound (FileNotFoundError)                 3
     │   ├── DatasetNotFound
     │   ├── NoIndex
+    │   ├── PathNotFound
     │   └── RepositoryNotFound
     ├── AlreadyExists (FileExistsError)              4
     ├── NotAllowed (PermissionError)                 5
@@ -78,6 +79,10 @@ class NothingSelected(NotFound):
 
 class NoIndex(NotFound):
     """Nothing says which files a dataset should hold."""
+
+
+class PathNotFound(NotFound):
+    """A dataset has no such file or directory."""
 
 
 class RepositoryNotFound(NotFound):
@@ -201,3 +206,15 @@ def os_errors(action: str) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise NotAllowed(f"{message}; check who owns it and its permissions") from error
         raise StoreError(message) from error
+
+
+@contextmanager
+def archive_errors(url: str) -> Iterator[None]:
+    """Say in the errors of an archive which one it is."""
+    try:
+        yield
+    except ArchiveError as error:
+        named = type(error)(f"{url}: {error}")
+        for note in getattr(error, "__notes__", ()):
+            named.add_note(note)
+        raise named from error

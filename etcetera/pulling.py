@@ -14,11 +14,11 @@ from etcetera.config import Config
 from etcetera.dataset import Dataset
 from etcetera.errors import (
     AlreadyExists,
-    ArchiveError,
     DigestMismatch,
     ExpiredCredentials,
     InvalidDataset,
     NetworkError,
+    archive_errors,
 )
 from etcetera.home import Home
 from etcetera.progress import Meter, ProgressCallback
@@ -63,7 +63,7 @@ class Pulling:
         existing, receipt = await in_thread(self._look)
         async with open_repository(self.config, self.repository) as remotes:
             url = remotes.url(self.name)
-            with naming(url):
+            with archive_errors(url):
                 async with remotes.open(self.name) as (archive, index):
                     if index is not None:
                         self._check_digest(index.footer.digest, url)
@@ -240,15 +240,3 @@ def _validate(tree: Path, name: str, url: str) -> None:
     except InvalidDataset as error:
         message = str(error).replace(f"Directory {tree}", url).replace(str(tree), url)
         raise InvalidDataset(message) from error
-
-
-@contextmanager
-def naming(url: str) -> Iterator[None]:
-    """Say in the errors of an archive which one it is."""
-    try:
-        yield
-    except ArchiveError as error:
-        named = type(error)(f"{url}: {error}")
-        for note in getattr(error, "__notes__", ()):
-            named.add_note(note)
-        raise named from error

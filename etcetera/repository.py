@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 
 from etcetera.config import Config, RepositorySettings
 from etcetera.dataset import check_name, is_name
-from etcetera.errors import DatasetNotFound, InvalidName, UsageError
+from etcetera.errors import DatasetNotFound, InvalidName, UsageError, archive_errors
 from etcetera.stores import ObjectInfo, Store, open_store
 from etcetera.transfer.archive import Archive, Index, open_archive
+from etcetera.transfer.front import FrontReader
+from etcetera.transfer.reader import Reader
 
 SUFFIX = ".tgz"
 
@@ -61,6 +63,23 @@ async def open_repository(config: Config, name: str | None) -> AsyncIterator[Rep
     settings = config.repository(name)
     async with open_store(settings) as store:
         yield Repository(store, settings)
+
+
+@asynccontextmanager
+async def open_reader(
+    config: Config, repository: str | None, name: str
+) -> AsyncIterator[tuple[str, Reader | FrontReader]]:
+    """Open a dataset's archive, to read single files; what its errors are named after comes along.
+
+    Raises:
+        DatasetNotFound: There is none.
+        ArchiveError: It is none, or its index is damaged.
+    """
+    async with open_repository(config, repository) as remotes:
+        url = remotes.url(name)
+        with archive_errors(url):
+            async with remotes.open(name) as (archive, index):
+                yield url, Reader(index) if index else FrontReader(archive, config.transfer)
 
 
 def split_name(name: str, repository: str | None = None) -> tuple[str | None, str]:

@@ -177,3 +177,45 @@ class SyncResult:
     kept: Path | None = None
     """Where the replaced dataset is, if no repository has a copy of it."""
     dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryInfo:
+    """A file, directory or link in a dataset."""
+
+    path: str
+    """Relative to the dataset."""
+    kind: Literal["file", "directory", "link"]
+    files: int
+    """1 for a file, 0 for a link; of a directory all that lie below it."""
+    bytes: int
+    """Of these files."""
+    modified: datetime | None
+    """``None`` for a directory."""
+    target: str | None
+    """Of a link."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSizes:
+    """What a partition takes."""
+
+    files: int
+    bytes: int
+    archive_bytes: int | None
+    """What it takes in the archive; ``None`` if that has no index, and for a local dataset."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSizes:
+    """What a dataset takes."""
+
+    name: str
+    partitions: dict[str, PartitionSizes]
+    other: PartitionSizes
+    """What lies outside the partitions."""
+    files: int
+    """All together."""
+    bytes: int
+    archive_bytes: int | None
+    """Of the whole archive, its index included; ``None`` for a local dataset."""

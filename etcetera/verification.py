@@ -15,10 +15,10 @@ from etcetera.errors import (
     DirectoryNotFound,
     NoIndex,
     UsageError,
+    archive_errors,
 )
 from etcetera.home import Home
 from etcetera.progress import Meter, ProgressCallback
-from etcetera.pulling import naming
 from etcetera.receipts import Receipt
 from etcetera.repository import open_repository, split_name
 from etcetera.results import VerifyResult
@@ -125,7 +125,7 @@ async def achecksums(
     if not (remote or repository):
         return await scanning(_kept_checksums, Home(config.home), name)
     async with open_repository(config, repository) as remotes:
-        with naming(remotes.url(name)):
+        with archive_errors(remotes.url(name)):
             async with remotes.open(name) as (_, index):
                 if index is None:
                     raise NoIndex(

@@ -73,19 +73,37 @@ Examples:
   etc ls               local datasets
   etc ls -r --long     those in the repository, with size and date
   etc ls --repository lab    those in the repository lab
+  etc ls -r flowers data/train    what is inside one of them
 """
 )
 def ls(
     context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Look into this one.", autocompletion=described_names
+        ),
+    ] = None,
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PATH]", help="Of a directory in it; by default all its partitions."
+        ),
+    ] = "",
     remote: Remote = False,
     long: Annotated[
         bool, typer.Option("-l", "--long", help="Size, date, kind and place as well.")
     ] = False,
     repository: RemoteRepository = None,
 ) -> None:
-    """List local or remote datasets."""
+    """List local or remote datasets, or what is inside one."""
     options = Options.of(context)
     config = options.load()
+    if name is not None:
+        from etcetera.cli.inside import list_entries
+
+        list_entries(options, config, name, path, remote=remote, long=long, repository=repository)
+        return
     if not (long or remote or repository):
         # Straight from the home: starting an event loop takes longer than the answer.
         from etcetera.home import Home

@@ -46,9 +46,14 @@ def show_for_tools(line: str) -> None:
     _print(clean(line) if is_terminal() else line.encode())
 
 
-def _print(text: str | bytes) -> None:
+def show_bytes(data: bytes) -> None:
+    """Write a part of a result as it is; not for a terminal."""
+    _print(data, newline=False)
+
+
+def _print(text: str | bytes, *, newline: bool = True) -> None:
     try:
-        typer.echo(text)
+        typer.echo(text, nl=newline)
     except BrokenPipeError:  # whoever reads has seen enough
         raise
     except OSError as error:

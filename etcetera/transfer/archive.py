@@ -1,9 +1,9 @@
 """A remote archive, opened: its index if it has one, and its bytes."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-from etcetera.errors import CorruptArchive, NotAnArchive, StoreError
+from etcetera.errors import CorruptArchive, NotAnArchive
 from etcetera.stores import ObjectInfo, RemoteObject
 from etcetera.transfer import codec
 from etcetera.transfer.flow import in_thread
@@ -11,7 +11,6 @@ from etcetera.transfer.index import (
     FOOTER,
     TAIL,
     Footer,
-    MemberPlace,
     Root,
     Segment,
     SegmentPlace,
@@ -22,18 +21,12 @@ from etcetera.transfer.index import (
 )
 from etcetera.transfer.index_copy import IndexCopy
 from etcetera.transfer.options import KiB, MiB
-from etcetera.transfer.paths import order_key
 from etcetera.transfer.tar import END, header
-from etcetera.transfer.unpack import check_content, inflate_checked
 
 _FIRST_READ = 256 * KiB
 """Bytes read from the end at first: all of a small archive, the root of any."""
 _INDEX_READ = 4 * MiB
 """Bytes of segments read at once."""
-
-
-class TooLarge(StoreError):
-    """A file is larger than its reader wants to hold in memory."""
 
 
 class Archive:
@@ -93,30 +86,38 @@ class Index:
     footer: Footer
     root: Root
 
-    async def segments(self) -> AsyncGenerator[Segment]:
-        """Yield each segment in order; in bounded memory.
+    async def segments(
+        self, wanted: Callable[[SegmentPlace], bool] = lambda _: True
+    ) -> AsyncGenerator[Segment]:
+        """Yield each segment that is wanted, in order; in bounded memory.
 
         Raises:
             CorruptArchive: Segments do not fit the root, or their members do not tile the stream.
         """
-        places, position = self.root.segments, 0
+        places = self.root.segments
+        position: int | None = 0  # unknown after a segment that is left out
         data: codec.Buffer = b""
         data_start = 0
         for number, place in enumerate(places):
+            if not wanted(place):
+                position = None
+                continue
             if place.offset + place.length > data_start + len(data):
                 data_start = stop = place.offset
                 for following in places[number:]:
                     if stop > data_start and following.offset - data_start > _INDEX_READ:
                         break
+                    if not wanted(following):
+                        break
                     stop = following.offset + following.length
                 data = await self.archive.read(data_start, stop)
             frame = data[place.offset - data_start :][: place.length]
             segment = await in_thread(parse_segment, frame, place)
-            if segment.start != position:
+            if position not in (None, segment.start):
                 raise CorruptArchive("archive is corrupt: its index does not fit it (a segment)")
-            position = segment.members[-1].stop if segment.members else position
+            position = segment.members[-1].stop if segment.members else segment.start
             yield segment
-        if position != self.root.data_size:
+        if position not in (None, self.root.data_size):
             raise CorruptArchive("archive is corrupt: its index does not fit it (the last entry)")
 
     async def check_whole(self, crc32: int) -> None:
@@ -164,58 +165,6 @@ class Index:
             crc32 = await in_thread(codec.crc32, data, crc32)
         if self.footer.crc32 not in (None, crc32):
             raise CorruptArchive("archive is corrupt: wrong checksum of the index")
-
-    async def find(self, path: str) -> tuple[MemberPlace, list[SegmentPlace]] | None:
-        """Look one path up; ``None`` if it is not there.
-
-        Returns:
-            The member, and the segments whose frames hold it.
-        """
-        for number in await in_thread(self._candidates, path):
-            segment = await self._segment(self.root.segments[number])
-            for member in segment.members:
-                if member.entry.path == path:
-                    following = self.root.segments[number:]
-                    return member, [one for one in following if one.data_start < member.stop]
-        return None
-
-    def _candidates(self, path: str) -> list[int]:
-        """Which segments can have an entry of this path."""
-        key = order_key(path)
-        return [
-            number
-            for number, place in enumerate(self.root.segments)
-            if place.entries and order_key(place.first) <= key <= order_key(place.last)
-        ]
-
-    async def read_file(self, path: str, limit: int) -> bytes | None:
-        """The content of one file of at most *limit* bytes, checked; ``None`` if there is none.
-
-        Raises:
-            TooLarge: It is longer than *limit*.
-            CorruptArchive: Frames, header or content are not what the index says.
-        """
-        found = await self.find(path)
-        if found is None or found[0].entry.kind != "f":
-            return None
-        member, places = found
-        if member.entry.size > limit:
-            raise TooLarge(f"{path} has {member.entry.size:,} bytes, more than {limit:,}: not read")
-        content = bytearray()
-        start = 0
-        for place in places:
-            segment = await self._segment(place)
-            for frame in segment.frames:
-                if frame.start < member.stop and member.start < frame.start + frame.size:
-                    start = start if content else frame.start
-                    data = await self.archive.read(frame.offset, frame.offset + frame.length)
-                    content += await in_thread(inflate_checked, data, frame)
-        tar = bytes(memoryview(content)[member.start - start :])
-        return bytes(await in_thread(check_content, member, tar))
-
-    async def _segment(self, place: SegmentPlace) -> Segment:
-        frame = await self.archive.read(place.offset, place.offset + place.length)
-        return await in_thread(parse_segment, frame, place)
 
 
 async def open_archive(remote: RemoteObject) -> tuple[Archive, Index | None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -19,15 +20,16 @@ from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.codec import Buffer
 from etcetera.transfer.extract import Extractor, LargeTarget, Writer, no_target, wrong_content
 from etcetera.transfer.flow import in_thread, processors, task_group
+from etcetera.transfer.in_order import Report, read_in_order
 from etcetera.transfer.lanes import Lane, Lanes
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.parts import requests_at_once
 from etcetera.transfer.paths import order_key
-from etcetera.transfer.pull import Range, Report, Work, plan_ranges, pull_stream
+from etcetera.transfer.pull import Range, Work, plan_ranges
 from etcetera.transfer.reuse import Donors
 from etcetera.transfer.tally import check_claims
 from etcetera.transfer.tar import Entry
-from etcetera.transfer.unpack import FrameJob, unpack_frames
+from etcetera.transfer.unpack import FrameJob, unpack_frames, unpack_stream
 
 _FILE = struct.Struct(">QHQ32s")
 """Size, mode, time and SHA-256."""
@@ -57,7 +59,8 @@ async def check(
     found = _Findings()
     try:
         if index is None:
-            tally = await pull_stream(archive, Checker(linked=True), options, report)
+            unpack = partial(unpack_stream, extractor=Checker(linked=True))
+            tally = await read_in_order(archive, unpack, options, report)
             await in_thread(tally.digest)
         else:
             checker = Checker()

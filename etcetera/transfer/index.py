@@ -70,6 +70,11 @@ class FramePlace(NamedTuple):
     crc32: int
     compressed_crc32: int
 
+    @property
+    def stop(self) -> int:
+        """Where the next frame begins in the tar stream."""
+        return self.start + self.size
+
 
 class MemberPlace(NamedTuple):
     """Where a member is in the tar stream, and what it must be."""

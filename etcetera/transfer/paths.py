@@ -1,8 +1,9 @@
 """Which paths and links a dataset may hold: one rule for packing and unpacking."""
 
 import re
+from pathlib import PurePosixPath
 
-from etcetera.errors import UnsafeArchive
+from etcetera.errors import UnsafeArchive, UsageError
 
 MAX_PATH = 4096
 """Bytes of UTF-8. Source: Linux, ``PATH_MAX``."""
@@ -14,6 +15,18 @@ INDEX_NAME = ".etcetera-index.jsonl"
 
 _FIRST = ("meta.json", "README.md")
 _DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def path_in_dataset(path: str | PurePosixPath) -> str:
+    """The normal form of a path in a dataset, ``""`` for the dataset itself.
+
+    Raises:
+        UsageError: It is absolute, or leads out of the dataset.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise UsageError(f"{str(path)!r} is no path in a dataset, like data/train/x.json")
+    return "/".join(pure.parts)
 
 
 def path_problem(path: str) -> str | None:

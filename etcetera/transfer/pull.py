@@ -3,7 +3,6 @@
 Without an index: fetch in order → inflate → strict tar reader → write.
 """
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,17 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from anyio import (
-    EndOfStream,
-    Event,
-    create_memory_object_stream,
-)
-from anyio.abc import ObjectReceiveStream, ObjectSendStream
-
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.codec import Buffer
 from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
+from etcetera.transfer.in_order import Report, range_size, read_in_order
 from etcetera.transfer.index import Segment
 from etcetera.transfer.index_copy import IndexCopy, write_index
 from etcetera.transfer.lanes import Lane, Lanes
@@ -40,18 +33,12 @@ from etcetera.transfer.unpack import (
 )
 from etcetera.transfer.workers import Workers, workers
 
-Report = Callable[[int, int], None]
-"""Told the tar bytes written (0 if unknown) and the archive bytes fetched, range by range."""
-
 
 class _Closable(Protocol):
     def close(self) -> None: ...
 
 
 Closable = TypeVar("Closable", bound=_Closable)
-
-_LEAST_RANGE = 2 * MiB
-"""Bytes that a range has however slow the line is, unless the option allows less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +115,8 @@ async def pull(
 
     async with in_threads(_closing(Extractor(tree))) as extractor:
         if index is None:
-            tally = await pull_stream(archive, extractor, options, count, part)
+            unpack = partial(unpack_stream, extractor=extractor, part=part)
+            tally = await read_in_order(archive, unpack, options, count)
             digest = await in_thread(_digest, tally, copy)
         else:
             if copy is not None:
@@ -308,15 +296,11 @@ def _unpack(
 
 async def plan_ranges(work: Work, lanes: Lanes, options: TransferOptions) -> AsyncGenerator[Range]:
     """Read the index segment by segment and yield what is to be fetched."""
-    size = partial(_range_size, lanes, options)
+    size = partial(range_size, lanes, options)
     async with aclosing(work.index.segments()) as segments:
         async for segment in segments:
             for held in _batches(await in_thread(work.take, segment), size):
                 yield Range(held)
-
-
-def _range_size(lanes: Lanes, options: TransferOptions) -> int:
-    return lanes.request_size(min(_LEAST_RANGE, options.part_size), options.part_size)
 
 
 def _batches(jobs: list[FrameJob], range_size: Callable[[], int]) -> Iterator[list[FrameJob]]:
@@ -334,62 +318,3 @@ def _batches(jobs: list[FrameJob], range_size: Callable[[], int]) -> Iterator[li
 
 def _gap(one: FrameJob, two: FrameJob) -> bool:
     return two.place.offset != one.place.offset + one.place.length
-
-
-async def pull_stream(
-    archive: Archive,
-    extractor: Extractor,
-    options: TransferOptions,
-    report: Report,
-    part: Part | None = None,
-) -> Tally:
-    """Fetch an archive and read it from front to back."""
-    send, receive = create_memory_object_stream[Buffer](0)
-    with ThreadPoolExecutor(1, "etcetera-unpack") as pool:
-        async with task_group() as tasks, receive:
-            tasks.start_soon(_fetch_in_order, archive, options, send, report)
-            return await in_thread(
-                unpack_stream,
-                _from_loop(receive, asyncio.get_running_loop()),
-                extractor,
-                part,
-                pool=pool,
-                # Then the thread gets no more, and ends.
-                on_cancel=tasks.cancel_scope.cancel,
-            )
-
-
-def _from_loop(
-    receive: ObjectReceiveStream[Buffer], loop: asyncio.AbstractEventLoop
-) -> Iterator[Buffer]:
-    """In a worker thread: what the loop's tasks send."""
-    while True:
-        try:
-            yield asyncio.run_coroutine_threadsafe(receive.receive(), loop).result()
-        except EndOfStream:
-            return
-
-
-async def _fetch_in_order(
-    archive: Archive, options: TransferOptions, send: ObjectSendStream[Buffer], report: Report
-) -> None:
-    """Fetch several ranges at once and send them in order."""
-    lanes = Lanes(requests_at_once(options.part_size, options))
-
-    async def fetch(start: int, stop: int, lane: Lane, turn: Event, following: Event) -> None:
-        data = await archive.read(start, stop)
-        await turn.wait()
-        await send.send(data)
-        following.set()
-        lanes.leave(lane, len(data))
-        report(0, len(data))
-
-    turn = Event()
-    turn.set()
-    start = 0
-    async with send, task_group() as tasks:
-        while start < archive.info.size:
-            lane = await lanes.enter()
-            stop = min(start + _range_size(lanes, options), archive.info.size)
-            tasks.start_soon(fetch, start, stop, lane, turn, following := Event())
-            start, turn = stop, following

@@ -191,14 +191,15 @@ def _check_sha256(member: MemberPlace, body: memoryview) -> None:
         raise wrong_content(member.entry)
 
 
-def check_content(member: MemberPlace, content: bytes) -> memoryview:
-    """The content of one file, from its tar bytes.
+def check_content(content: bytes, first: int, member: MemberPlace) -> memoryview:
+    """The content of one file, whose header is at *first* in *content*.
 
     Raises:
         CorruptArchive: Its header or its SHA-256 is not what the index says.
     """
-    check_header(content, 0, member)
-    body = memoryview(content)[member.header_size : member.header_size + member.entry.size]
+    check_header(content, first, member)
+    first += member.header_size
+    body = memoryview(content)[first : first + member.entry.size]
     _check_sha256(member, body)
     return body
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from etcetera.errors import CorruptArchive
 from etcetera.transfer import index, index_writer
-from etcetera.transfer.archive import Index, TooLarge, open_archive
+from etcetera.transfer.archive import Index, open_archive
 from etcetera.transfer.digest import DatasetDigest, digest_row
 from etcetera.transfer.paths import INDEX_NAME
 from etcetera.transfer.tar import BLOCK, Entry, header_size
@@ -44,20 +44,6 @@ async def indexed(data: bytes) -> Index:
         index = (await open_archive(remote))[1]
         assert index is not None
         return index
-
-
-@pytest.mark.parametrize("segment", [1, 3, 4096])
-async def test_read_file(segment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file is found and checked without the others, in slices or not."""
-    monkeypatch.setattr(index_writer, "MAX_SEGMENT", segment)
-    index = await indexed(await packed(trees.write(tmp_path / "source", TREE)))
-    for path, node in TREE.items():
-        found = await index.read_file(path, 1 << 30)
-        assert found == (node.content if node.kind == "f" else None)
-    assert await index.read_file("data/train/nothing", 9) is None
-    assert await index.read_file("zzz", 9) is None
-    with pytest.raises(TooLarge):
-        await index.read_file("meta.json", 3)
 
 
 @pytest.mark.parametrize("segment", [1, 3, 4096])

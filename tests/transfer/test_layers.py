@@ -17,7 +17,7 @@ MODULES = {
 LAYERS = ("stores", "transfer", "home", "api", "blocking", "cli")
 KNOWN_TO_ALL = {"errors", "config", "dataset", "progress", "atomic", "transfer.options"}
 """What every layer may import; these import nothing but each other."""
-API = {"verification", "versions"}
+API = {"inside", "verification", "versions"}
 """What belongs to the layer of ``api``."""
 TOP = {"__init__", "__main__"}
 OUTSIDE = {
@@ -27,6 +27,7 @@ OUTSIDE = {
     "rich": ("cli",),
     "tomli": ("config",),
     "moto": ("cli.demo",),
+    "fsspec": ("filesystem",),
 }
 """Who may import what others wrote."""
 
@@ -52,6 +53,8 @@ def layer(module: str) -> int | None:
     top = name.split(".")[0]
     if top in API:
         return LAYERS.index("api")
+    if top == "filesystem":
+        return LAYERS.index("cli")  # it faces users, too
     # What else lies at the top serves local and remote datasets.
     return LAYERS.index(top) if top in LAYERS else LAYERS.index("home")
 

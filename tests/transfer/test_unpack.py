@@ -76,9 +76,9 @@ def test_headers_of_other_writers() -> None:
 def test_content_is_checked() -> None:
     """A file's content is what the index says, to the last byte."""
     one = member("a", CONTENT)
-    assert bytes(check_content(one, tar(one, CONTENT))) == CONTENT
+    assert bytes(check_content(tar(one, CONTENT), 0, one)) == CONTENT
     with pytest.raises(CorruptArchive, match="SHA-256"):
-        check_content(one, tar(one, CONTENT[:-1] + b"!"))
+        check_content(tar(one, CONTENT[:-1] + b"!"), 0, one)
 
 
 def jobs_of(tree: Path, sizes: list[int], members: list[MemberPlace]) -> None:

@@ -1,0 +1,116 @@
+"""What a remote dataset has done on its event loop."""
+
+from collections.abc import AsyncGenerator
+
+from etcetera.dataset import parse_meta
+from etcetera.errors import PathNotFound
+from etcetera.remote_session import AnyReader
+from etcetera.transfer.children import Child
+from etcetera.transfer.flow import in_thread
+from etcetera.transfer.front import FrontReader, SpooledFile
+from etcetera.transfer.links import follow
+from etcetera.transfer.options import MiB
+from etcetera.transfer.read_ahead import FileContent, files_ahead
+from etcetera.transfer.reader import MemberFile, TooLarge
+from etcetera.transfer.tar import Entry
+
+AnyFile = MemberFile | SpooledFile
+Batches = AsyncGenerator[list[FileContent]]
+
+_MAX_META = MiB
+"""Bytes of a ``meta.json`` that is read out of an archive."""
+
+
+async def open_file(reader: AnyReader, path: str) -> AnyFile:
+    """Open one file, following links.
+
+    Raises:
+        PathNotFound: There is none.
+    """
+    file = await reader.open(await follow(path, reader))
+    if file is None:
+        raise await _no_file(reader, path)
+    return file
+
+
+async def read_file(reader: AnyReader, path: str, start: int = 0, stop: int | None = None) -> bytes:
+    """The bytes of one file from *start* to *stop*, by default to its end; links are followed.
+
+    Raises:
+        PathNotFound: There is none.
+    """
+    file = await open_file(reader, path)
+    try:
+        return await file.read(start, file.entry.size if stop is None else stop)
+    finally:
+        file.close()
+
+
+async def read_meta(reader: AnyReader, name: str) -> dict[str, object]:
+    """What ``meta.json`` holds; empty without one.
+
+    Raises:
+        InvalidDataset: It is no JSON object.
+        TooLarge: It has more than a MiB.
+    """
+    file = await reader.open("meta.json")
+    if file is None:
+        return {}
+    if file.entry.size > _MAX_META:
+        raise TooLarge(f"meta.json of {name} has {file.entry.size:,} bytes: it is not read")
+    content = await file.read(0, file.entry.size)
+    file.close()
+    return await in_thread(parse_meta, content, f"meta.json of {name}")
+
+
+async def look_up(reader: AnyReader, path: str) -> Entry | None:
+    """What is at a path, once links are followed; ``None`` if nothing."""
+    goal = await follow(path, reader) if path else path
+    entry = await reader.find(goal) if path else None
+    if entry is None and (await reader.children(goal)).is_directory:
+        # Others than our archives need not have an entry for each directory.
+        return Entry(path, "d", 0, 0o755, 0)
+    return entry
+
+
+async def list_directory(reader: AnyReader, path: str) -> list[Child]:
+    """What is directly in a directory, once links to it are followed.
+
+    Raises:
+        PathNotFound: There is no such directory.
+    """
+    goal = await follow(path, reader) if path else path
+    children = await reader.children(goal)
+    if not children.is_directory:
+        raise PathNotFound(f"{path} is no directory in the dataset")
+    return [row._replace(path=path + row.path.removeprefix(goal)) for row in children.rows()]
+
+
+async def begin_files(reader: AnyReader, below: str) -> Batches:
+    """Begin to read the files below a directory.
+
+    Raises:
+        PathNotFound: There is none.
+    """
+    if await look_up(reader, below) is None:
+        raise PathNotFound(f"There is no {below} in the dataset")
+    below = await follow(below, reader) if below else below
+    if isinstance(reader, FrontReader):
+        return reader.files_ahead(below)
+    return files_ahead(reader, below)
+
+
+async def next_files(batches: Batches) -> list[FileContent] | None:
+    """The next files; ``None`` once there are no more."""
+    return await anext(batches, None)
+
+
+async def end_files(batches: Batches) -> None:
+    """Cancel what is under way."""
+    await batches.aclose()
+
+
+async def _no_file(reader: AnyReader, path: str) -> PathNotFound:
+    if await look_up(reader, path) is not None:
+        return PathNotFound(f"{path or '.'} is a directory: name a file in it")
+    return PathNotFound(f"There is no file {path} in the dataset")
