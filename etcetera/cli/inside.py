@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from etcetera.cli.app import Remote, RemoteRepository, log_repository, app
+from etcetera.cli.app import Remote, RemoteRepository, app, log_repository
 from etcetera.cli.completion import described_names
 from etcetera.cli.options import Options
 from etcetera.cli.output import (
