@@ -8,7 +8,7 @@ front to back, only the SHA-256 cannot be.
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,9 @@ from etcetera.transfer.unpack import check_content, check_header, inflate_checke
 
 _KEPT_SEGMENTS = 4
 """Segments that are held decoded, each of some thousand entries."""
+_KEPT_PLACES = 4
+"""Places of one file of which the frames are kept, together at most some 20 MiB. Who reads a column
+of a table comes by the same frames again and again."""
 _FIRST_AHEAD = MiB
 _MOST_AHEAD = 4 * MiB
 """Bytes of a file that are fetched at once when it is read from front to back."""
@@ -211,14 +214,14 @@ class MemberFile:
     """One file of an archive, read by position; used by one task at a time.
 
     What was fetched last is kept, in whole frames. Who reads on where it ends gets more and more
-    at once, up to 4 MiB; who jumps about costs the frames that hold what is asked for.
+    at once, up to 4 MiB; who jumps about costs the frames that hold what is asked for, and may
+    come back to the last few places.
     """
 
     def __init__(self, reader: Reader, member: MemberPlace) -> None:
         self._reader = reader
         self._member = member
-        self._start = 0
-        self._content = memoryview(b"")
+        self._kept: deque[tuple[int, memoryview]] = deque(maxlen=_KEPT_PLACES)
         self._ahead = 0
         self._sha256 = hashlib.sha256()
         self._hashed = 0
@@ -239,19 +242,27 @@ class MemberFile:
         pieces: list[memoryview] = []
         stop = min(stop, self.entry.size)
         while start < stop:
-            if not self._start <= start < self._start + len(self._content):
-                await self._fetch(start, stop)
-            pieces.append(self._content[start - self._start : stop - self._start])
+            first, content = self._find(start) or await self._fetch(start, stop)
+            pieces.append(content[start - first : stop - first])
             start += len(pieces[-1])
         return b"".join(pieces)
 
     def close(self) -> None:
         """Let go of what is kept."""
-        self._content = memoryview(b"")
+        self._kept.clear()
 
-    async def _fetch(self, start: int, stop: int) -> None:
+    def _find(self, start: int) -> tuple[int, memoryview] | None:
+        """What is kept around a position, and where in the file it begins."""
+        for first, content in reversed(self._kept):
+            if first <= start < first + len(content):
+                return first, content
+        return None
+
+    async def _fetch(self, start: int, stop: int) -> tuple[int, memoryview]:
         """Keep the frames that hold the bytes from *start* on, as many as are due."""
-        follows = start == self._start + len(self._content) and start > 0
+        follows = bool(self._kept) and start == self._kept[-1][0] + len(self._kept[-1][1])
+        if follows:
+            self._kept.clear()
         self._ahead = min(max(_FIRST_AHEAD, 2 * self._ahead), _MOST_AHEAD) if follows else 0
         stop = min(max(stop, start + self._ahead), start + _MOST_AHEAD, self.entry.size)
         member = self._member
@@ -260,9 +271,11 @@ class MemberFile:
         if frames[0].start > member.start:
             await self._reader.check_header(member)
         data = await self._reader.fetch(frames)
-        self._start, self._content = await in_thread(self._decode, data, frames)
-        if len(self._content) < self.entry.size:
+        first, content = await in_thread(self._decode, data, frames)
+        self._kept.append((first, content))
+        if len(content) < self.entry.size:
             self._reader.checked.add(member.start)
+        return first, content
 
     def _decode(self, data: Buffer, frames: list[FramePlace]) -> tuple[int, memoryview]:
         """Where what the frames hold of the file begins in it, and that."""
