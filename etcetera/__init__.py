@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         purge,
         push,
         register,
+        share,
         status,
         sync,
         verify,
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
         PartitionInfo,
         PullResult,
         PushResult,
+        ShareResult,
         SyncResult,
         VerifyResult,
     )
+    from etcetera.sharing import ashare
     from etcetera.verification import averify
     from etcetera.versions import alock, astatus, async_
 else:
@@ -64,6 +67,7 @@ __all__ = [
     "Progress",
     "PullResult",
     "PushResult",
+    "ShareResult",
     "SyncResult",
     "VerifyResult",
     "acreate",
@@ -75,6 +79,7 @@ __all__ = [
     "apurge",
     "apush",
     "aregister",
+    "ashare",
     "astatus",
     "async_",
     "averify",
@@ -87,6 +92,7 @@ __all__ = [
     "purge",
     "push",
     "register",
+    "share",
     "status",
     "sync",
     "verify",
@@ -96,21 +102,22 @@ _MODULES = {
     **dict.fromkeys(
         ("acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"), "api"
     ),
+    "ashare": "sharing",
     "averify": "verification",
     **dict.fromkeys(("alock", "astatus", "async_"), "versions"),
     **dict.fromkeys(
         ("create", "dataset", "info", "ls", "pull", "purge", "push", "register"), "blocking"
     ),
-    **dict.fromkeys(("lock", "status", "sync", "verify"), "blocking"),
+    **dict.fromkeys(("lock", "share", "status", "sync", "verify"), "blocking"),
     "Config": "config",
     "EtceteraError": "errors",
     "Progress": "progress",
     **dict.fromkeys(("Lock", "Pin"), "pins"),
     **dict.fromkeys(("DatasetInfo", "PartitionInfo", "PullResult", "PushResult"), "results"),
-    **dict.fromkeys(("DatasetStatus", "SyncResult", "VerifyResult"), "results"),
+    **dict.fromkeys(("DatasetStatus", "ShareResult", "SyncResult", "VerifyResult"), "results"),
 }
 
-_ASYNC = ("api", "verification", "versions")
+_ASYNC = ("api", "sharing", "verification", "versions")
 """Where the async functions are."""
 
 

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
-from etcetera import api, verification, versions
+from etcetera import api, sharing, verification, versions
 from etcetera.config import Config
 from etcetera.dataset import Dataset
 from etcetera.pins import Lock
@@ -24,6 +24,7 @@ from etcetera.results import (
     Listing,
     PullResult,
     PushResult,
+    ShareResult,
     SyncResult,
     VerifyResult,
 )
@@ -212,3 +213,15 @@ def sync(
 ) -> list[SyncResult]:
     """Have the versions that a lock file names; see :func:`etcetera.versions.async_`."""
     return run_blocking(versions.async_, filename, config, dry_run=dry_run, progress=progress)
+
+
+def share(
+    name: str,
+    expires: str = "7d",
+    partition: str | None = None,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+) -> ShareResult:
+    """Make a link to a remote dataset; see :func:`etcetera.sharing.ashare`."""
+    return run_blocking(sharing.ashare, name, expires, partition, config, repository=repository)
