@@ -109,7 +109,9 @@ class Pulling:
                                 staged.tree,
                                 self.config.transfer,
                                 meter.add,
-                                part=Part(*selections) if selections and not remotes.selections else None,
+                                part=Part(*selections)
+                                if selections and not remotes.selections
+                                else None,
                                 donors=donors,
                                 copy=copy,
                             )

@@ -1,12 +1,20 @@
 """A web server that holds files, with ranges or without, and misbehaves on command."""
 
 import hashlib
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 
 @dataclass(slots=True)
@@ -49,7 +57,8 @@ class WebServer(ThreadingHTTPServer):
 
     def url(self, path: str) -> str:
         """Where a file is, with a signature."""
-        return f"http://127.0.0.1:{self.server_port}{path}?X-Amz-Signature=SECRET%2F1"
+        scheme = "https" if isinstance(self.socket, ssl.SSLSocket) else "http"
+        return f"{scheme}://127.0.0.1:{self.server_port}{path}?X-Amz-Signature=SECRET%2F1"
 
     def reply(self, asked: Asked) -> Reply:
         """Answer one request."""
@@ -106,10 +115,39 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def certify(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return what a server on 127.0.0.1 needs to encrypt, and a client to trust it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "etcetera tests")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "server.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(path)
+    return server, ssl.create_default_context(cafile=str(path))
+
+
 @contextmanager
-def web_server() -> Iterator[WebServer]:
+def web_server(encryption: ssl.SSLContext | None = None) -> Iterator[WebServer]:
     """Run one, in threads of this process."""
     with WebServer() as server:
+        if encryption is not None:
+            server.socket = encryption.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

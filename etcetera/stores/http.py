@@ -121,6 +121,15 @@ def _checked(url: str, error: type[EtceteraError]) -> str:
     return url
 
 
+def _join(url: URL, location: str) -> str:
+    """Where a redirect leads to."""
+    location = location.partition("#")[0]
+    try:
+        return urljoin(str(url), location)
+    except ValueError:  # whoever checks it says what is wrong
+        return location
+
+
 def _proxy(url: URL) -> str | None:
     """The proxy that the environment wants for *url*, as for any other store."""
     if proxy_bypass(url.host or ""):
@@ -221,7 +230,7 @@ class Source:
             if answer.status not in _REDIRECTS:
                 return answer
             answer.close()
-            target = urljoin(str(url), answer.headers.get("Location", "").partition("#")[0])
+            target = _join(url, answer.headers.get("Location", ""))
             following = URL(_checked(target, StoreError), encoded=True)
             if url.scheme == "https" and following.scheme != "https":
                 raise StoreError(

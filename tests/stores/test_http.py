@@ -4,7 +4,10 @@ import asyncio
 import random
 import traceback
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
+import aiohttp
 import pytest
 
 from etcetera.errors import (
@@ -20,7 +23,7 @@ from etcetera.errors import (
 )
 from etcetera.stores import PinnedRange, RemoteObject, open_url
 from etcetera.stores.http import REDIRECTS
-from tests.http_server import Reply, WebServer, changing, cut, redirect, web_server
+from tests.http_server import Reply, WebServer, certify, changing, cut, redirect, web_server
 
 DATA = random.Random(1).randbytes(300_000)
 EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
@@ -323,6 +326,26 @@ async def test_proxy(server: WebServer, monkeypatch: pytest.MonkeyPatch, hasty: 
     assert server.seen[0].target == "http://far.invalid/far.tgz"
     monkeypatch.setenv("no_proxy", "far.invalid")
     assert type(await refusal("http://far.invalid/far.tgz")) is NetworkError
+
+
+async def test_encryption(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
+    """Certificates are checked, and no redirect leads out of what is encrypted."""
+    encryption, trust = certify(tmp_path)
+    with web_server(encryption) as encrypted:
+        encrypted.files["/set.tgz"] = DATA
+        assert "cannot be trusted" in str(await refusal(encrypted.url("/set.tgz")))
+        connector = partial(aiohttp.TCPConnector, ssl=trust)
+        monkeypatch.setattr("etcetera.stores.http.aiohttp.TCPConnector", connector)
+        assert await read(encrypted.url("/set.tgz")) == DATA
+        encrypted.tricks = [redirect(server.url("/set.tgz"))]
+        error = await refusal(encrypted.url("/first"))
+        assert "not encrypted" in str(error)
+        assert server.seen == []
+        server.tricks = [redirect(encrypted.url("/set.tgz")), redirect(encrypted.url("/set.tgz"))]
+        async with open_url(server.url("/first")) as remote:
+            assert await remote.read(0, 9) == DATA[:9]
 
 
 async def test_cancelled_stream_gives_the_connection_up(server: WebServer) -> None:

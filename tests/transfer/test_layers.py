@@ -23,6 +23,8 @@ TOP = {"__init__", "__main__"}
 OUTSIDE = {
     "aiobotocore": ("stores.s3", "cli.demo"),
     "botocore": ("stores.s3", "cli.demo"),
+    "aiohttp": ("stores",),
+    "yarl": ("stores.http",),
     "typer": ("cli",),
     "rich": ("cli",),
     "tomli": ("config",),
