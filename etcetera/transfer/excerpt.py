@@ -89,14 +89,14 @@ async def find_excerpt(index: Index, partition: str) -> Excerpt:
     if partition not in index.root.partitions:
         known = ", ".join(sorted(index.root.partitions)) or "none"
         raise PartitionNotFound(f"{info.key} has no partition {partition!r} (it has: {known})")
-    run = _Run(partition)
+    run = Run(partition)
     async for segment in index.segments():
         await in_thread(run.add, segment)
     place = PinnedRange(run.offset, run.end, info.etag)
     return Excerpt(place=place, size=run.stop - run.start, crc32=run.crc32)
 
 
-class _Run:
+class Run:
     """The members of a partition, one after another, and the frames that hold them."""
 
     def __init__(self, partition: str) -> None:

@@ -10,10 +10,10 @@ import pytest
 from etcetera.errors import PartitionNotFound, StoreError
 from etcetera.stores import PinnedRange
 from etcetera.transfer.archive import open_archive
-from etcetera.transfer.excerpt import Excerpt, ExcerptObject, find_excerpt
+from etcetera.transfer.excerpt import Excerpt, ExcerptObject, Run, find_excerpt
 from etcetera.transfer.index import FramePlace, MemberPlace, Segment
 from etcetera.transfer.tar import END, Entry
-from tests.archives import KEY, holding, packed, run
+from tests.archives import KEY, holding, packed, run, small
 from tests.datasets import make_dataset, settle
 
 
@@ -29,6 +29,16 @@ async def excerpt_of(data: bytes, partition: str) -> Excerpt:
 def alone(data: bytes, excerpt: Excerpt) -> bytes:
     """The archive that the excerpt is."""
     return excerpt.head + data[excerpt.place.start : excerpt.place.stop] + excerpt.end
+
+
+def contents(data: bytes) -> dict[str, object]:
+    """What an archive holds, read as a stream."""
+    found: dict[str, object] = {}
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r|gz") as tar:
+        for one in tar:
+            file = tar.extractfile(one) if one.isfile() else None
+            found[one.name] = one.linkname if file is None else file.read()
+    return found
 
 
 @pytest.fixture
@@ -48,20 +58,12 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("level", [0, 1, 6])
 async def test_each_partition_is_an_archive(root: Path, level: int) -> None:
     """Each excerpt is a .tgz that holds the partition and nothing else, byte for byte."""
-    data = await packed(root, None if level == 1 else _at(level))
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        members = {
-            one.name: tar.extractfile(one).read() if one.isfile() else one.linkname  # type: ignore[union-attr]
-            for one in tar
-        }
+    data = await packed(root, small(level=level))
+    members = contents(data)
     for partition in ("test", "train", "val", "vast", "void"):
         content = alone(data, await excerpt_of(data, partition))
         run("gzip", "-t", data=content)
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r|gz") as stream:
-            found = {
-                one.name: stream.extractfile(one).read() if one.isfile() else one.linkname  # type: ignore[union-attr]
-                for one in stream
-            }
+        found = contents(content)
         inside = f"data/{partition}"
         assert found == {
             name: value
@@ -69,12 +71,6 @@ async def test_each_partition_is_an_archive(root: Path, level: int) -> None:
             if name == inside or name.startswith(f"{inside}/")
         }
         assert found
-
-
-def _at(level: int):  # type: ignore[no-untyped-def]
-    from tests.archives import small
-
-    return small(level=level)
 
 
 async def test_object_reads_like_the_archive(root: Path) -> None:
@@ -89,9 +85,8 @@ async def test_object_reads_like_the_archive(root: Path) -> None:
         assert one.info.size == len(content)
         for size in (1, 7, 1000, len(content)):
             starts = range(0, min(len(content), 40 * size), size)
-            assert (
-                b"".join([await one.read(start, start + size) for start in starts])
-                == (content[: len(starts) * size])
+            assert b"".join([await one.read(start, start + size) for start in starts]) == (
+                content[: len(starts) * size]
             )
         end = len(content)
         assert await one.read(end - 25, end) == content[-25:]
@@ -136,17 +131,13 @@ def test_what_does_not_lie_alone_is_refused(
     paths: list[str], frames: list[int], reason: str
 ) -> None:
     """Bytes of other files are never part of an excerpt."""
-    from etcetera.transfer.excerpt import _Run
-
     with pytest.raises(StoreError, match=reason):
-        _Run("a").add(segment(*paths, frames=frames))
+        Run("a").add(segment(*paths, frames=frames))
 
 
 def test_scattered_over_segments() -> None:
     """A partition that goes on in a later segment, after others, is scattered."""
-    from etcetera.transfer.excerpt import _Run
-
-    run = _Run("a")
-    run.add(segment("data/a/1", "data/b/1", frames=[1, 1]))
+    found = Run("a")
+    found.add(segment("data/a/1", "data/b/1", frames=[1, 1]))
     with pytest.raises(StoreError, match="scattered"):
-        run.add(segment("data/a/2", frames=[1], start=1024))
+        found.add(segment("data/a/2", frames=[1], start=1024))
