@@ -190,12 +190,13 @@ def test_signature_covers_the_range(on_rclone: etc.Config) -> None:
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout
 
     assert status(f"Range: bytes={first}-{last}", match) == "206"
+    refused = {"400", "403"}
     for span in (f"{first}-{last + 1}", f"{first - 1}-{last}", f"{first}-{last - 1}", "0-", "-99"):
-        assert status(f"Range: bytes={span}", match) == "403"
-    assert status(f"Range: bytes={first}-{last},0-9", match) == "403"
-    assert status(match) == "403"
-    assert status(f"Range: bytes={first}-{last}") == "403"
-    assert status() == "403"
+        assert status(f"Range: bytes={span}", match) in refused
+    assert status(f"Range: bytes={first}-{last},0-9", match) in refused
+    assert status(match) in refused
+    assert status(f"Range: bytes={first}-{last}") in refused
+    assert status() in refused
 
 
 def test_replaced_archive(on_moto: etc.Config, other: etc.Config, flower: Path) -> None:
@@ -432,16 +433,16 @@ def test_archive_that_is_no_dataset(web: WebServer, other: etc.Config, tmp_path:
     assert "SECRET" not in str(caught.value)
 
 
-def test_partition_link_holds_what_it_says(on_moto: etc.Config, other: etc.Config) -> None:
+def test_partition_link_holds_what_it_says(on_rclone: etc.Config, other: etc.Config) -> None:
     """A link that is said to open one partition and opens others, or other bytes, is refused."""
-    result = etc.share("flower", partition="val", config=on_moto)
+    result = etc.share("flower", partition="val", config=on_rclone)
     url, _, fragment = result.url.partition("#")
     assert fragment
     lies = {"partition=val": "partition=train", "crc32=": "crc32=1", "size=": "size=1"}
     for old, new in lies.items():
         with pytest.raises((CorruptArchive, UsageError)):
             etc.pull(f"{url}#{fragment.replace(old, new)}", config=other)
-    test = etc.share("flower", partition="test", config=on_moto).url.partition("#")[2]
+    test = etc.share("flower", partition="test", config=on_rclone).url.partition("#")[2]
     with pytest.raises(EtceteraError):  # the signature of one with the range of another
         etc.pull(f"{url}#{test}", config=other)
     assert etc.ls(config=other) == []
