@@ -29,7 +29,6 @@ from etcetera.errors import (
     NotAnArchive,
     PartitionNotFound,
     RemoteChanged,
-    StoreError,
     TruncatedArchive,
     UsageError,
 )

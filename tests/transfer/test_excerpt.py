@@ -85,8 +85,9 @@ async def test_object_reads_like_the_archive(root: Path) -> None:
         assert one.info.size == len(content)
         for size in (1, 7, 1000, len(content)):
             starts = range(0, min(len(content), 40 * size), size)
-            assert b"".join([await one.read(start, start + size) for start in starts]) == (
-                content[: len(starts) * size]
+            assert (
+                b"".join([await one.read(start, start + size) for start in starts])
+                == (content[: len(starts) * size])
             )
         end = len(content)
         assert await one.read(end - 25, end) == content[-25:]
