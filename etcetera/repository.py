@@ -69,7 +69,7 @@ class LinkedArchive(Repository):
         if link.partition:
             self.selections = (Selection(partitions=(link.partition,)),)
 
-    def url(self, name: str) -> str:
+    def url(self, name: str) -> str:  # noqa: ARG002 - a link leads to one archive
         """Where the archive is; without what opens it."""
         return self._link.shown
 
@@ -78,7 +78,7 @@ class LinkedArchive(Repository):
         raise UsageError("A link leads to one dataset, not to a repository: etc pull LINK")
 
     @asynccontextmanager
-    async def open(self, name: str) -> AsyncIterator[tuple[Archive, Index | None]]:
+    async def open(self, name: str) -> AsyncIterator[tuple[Archive, Index | None]]:  # noqa: ARG002 - a link leads to one archive
         """Open the archive, however *name* may call the dataset."""
         async with self._link.open() as opened:
             yield opened

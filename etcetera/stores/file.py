@@ -277,7 +277,7 @@ class FileStore:
         """Remove one object; see :class:`etcetera.stores.Store`."""
         await self.run(self._delete, check_key(key), key=key)
 
-    async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:
+    async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:  # noqa: ARG002 - it refuses
         """Refuse; see :class:`etcetera.stores.Store`."""
         raise no_links(self.url)
 

@@ -191,12 +191,12 @@ class Source:
                 f"{self.shown} was replaced since the link was made: ask for a new one"
             )
         if part is not None:
-            if answer.status != 206 or got is None or got[:2] != (part.start, part.stop):
+            if not _brings_range(answer) or got is None or got[:2] != (part.start, part.stop):
                 raise StoreError(f"{self.shown}: the server did not send the part that was shared")
             return HttpStream(self, info(size=part.stop - part.start), part.headers(), answer)
         if answer.status == 416 and answer.headers.get("Content-Range") == "bytes */0":
             return HttpObject(self, info(size=0))
-        if answer.status == 206 and got is not None and got[:2] == (0, 1) and got[2] is not None:
+        if _brings_range(answer) and got is not None and got[:2] == (0, 1) and got[2] is not None:
             return HttpObject(self, info(size=got[2]))
         if answer.status != 200 or answer.content_length is None:
             raise StoreError(f"{self.shown}: the server does not say how large the archive is")
@@ -268,7 +268,7 @@ def _refusal(shown: str, status: int, said: str) -> EtceteraError:
         return ExpiredCredentials(f"{shown}: the link has expired; ask for a new one")
     if status in (404, 410):
         return DatasetNotFound(f"There is nothing at {shown}; check the link, or ask for a new one")
-    if status in (401, 403):
+    if status in (400, 401, 403):  # rclone answers 400 where a signature is too old
         return NotAllowed(
             f"{shown} must not be read (status {status}): check that the link is whole, or ask for "
             "a new one"
@@ -276,6 +276,11 @@ def _refusal(shown: str, status: int, said: str) -> EtceteraError:
     if status in (408, 429) or (status >= 500 and status not in (501, 505)):
         return NetworkError(f"{shown}: the server is in trouble (status {status}); try again later")
     return StoreError(f"{shown}: the server refuses (status {status})")
+
+
+def _brings_range(answer: aiohttp.ClientResponse) -> bool:
+    """Whether it holds the bytes that its Content-Range names; rclone sends these with a 200."""
+    return answer.status == 206 or (answer.status == 200 and "Content-Range" in answer.headers)
 
 
 def _version(answer: aiohttp.ClientResponse) -> str:
@@ -384,7 +389,7 @@ class HttpStream:
             answer = self._answer
             if answer is None:
                 answer = self._answer = await self._ask_again()
-                await self._take(answer, wanted.position, lambda piece: None)
+                await self._take(answer, wanted.position, lambda _: None)
             await self._take(answer, wanted.missing, wanted.add)
             if wanted.stop == self.info.size:
                 self.close()
@@ -408,7 +413,7 @@ class HttpStream:
     async def _ask_again(self) -> aiohttp.ClientResponse:
         answer = await self._source.ask(self._headers)
         same = (
-            answer.status == (200 if self._content_range is None else 206)
+            answer.status in (200, 206)
             and answer.headers.get("Content-Range") == self._content_range
             and answer.content_length in (None, self.info.size)
             and _version(answer) == self.info.etag

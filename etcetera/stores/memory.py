@@ -224,6 +224,6 @@ class MemoryStore:
         await self.enter("delete")
         self.objects.pop(check_key(key), None)
 
-    async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:
+    async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:  # noqa: ARG002 - it refuses
         """Refuse; see :class:`etcetera.stores.Store`."""
         raise no_links(self.url)

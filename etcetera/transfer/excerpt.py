@@ -52,11 +52,11 @@ class ExcerptObject:
 
     def __init__(self, excerpt: Excerpt, frames: RemoteObject) -> None:
         """Read the frames from *frames*, which holds nothing else."""
-        self._pieces = (excerpt.head, frames, excerpt.end)
+        self._pieces: tuple[bytes | RemoteObject, ...] = (excerpt.head, frames, excerpt.end)
         self._sizes = (len(excerpt.head), excerpt.length, len(excerpt.end))
         info = frames.info
         self.info = ObjectInfo(
-            key=info.key, size=sum(self._sizes), modified=info.modified, etag=info.etag
+            key=info.key, size=sum(self._sizes), modified=info.modified, etag=excerpt.place.etag
         )
 
     async def read(self, start: int, stop: int) -> bytes:
