@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         push,
         register,
         remote,
+        share,
         status,
         sync,
         verify,
@@ -53,9 +54,11 @@ if TYPE_CHECKING:
         PartitionInfo,
         PullResult,
         PushResult,
+        ShareResult,
         SyncResult,
         VerifyResult,
     )
+    from etcetera.sharing import ashare
     from etcetera.verification import averify
     from etcetera.versions import alock, astatus, async_
 else:
@@ -77,6 +80,7 @@ __all__ = [
     "PullResult",
     "PushResult",
     "RemoteDataset",
+    "ShareResult",
     "SyncResult",
     "VerifyResult",
     "acreate",
@@ -89,6 +93,7 @@ __all__ = [
     "apush",
     "aregister",
     "aremote",
+    "ashare",
     "astatus",
     "async_",
     "averify",
@@ -102,6 +107,7 @@ __all__ = [
     "push",
     "register",
     "remote",
+    "share",
     "status",
     "sync",
     "verify",
@@ -122,23 +128,24 @@ _MODULES = {
         ),
         "api",
     ),
+    "ashare": "sharing",
     "averify": "verification",
     **dict.fromkeys(("alock", "astatus", "async_"), "versions"),
     **dict.fromkeys(
         ("create", "dataset", "info", "ls", "pull", "purge", "push", "register", "remote"),
         "blocking",
     ),
-    **dict.fromkeys(("lock", "status", "sync", "verify"), "blocking"),
+    **dict.fromkeys(("lock", "share", "status", "sync", "verify"), "blocking"),
     "Config": "config",
     "EtceteraError": "errors",
     "Progress": "progress",
     **dict.fromkeys(("Lock", "Pin"), "pins"),
     "RemoteDataset": "remote_dataset",
     **dict.fromkeys(("DatasetInfo", "PartitionInfo", "PullResult", "PushResult"), "results"),
-    **dict.fromkeys(("DatasetStatus", "SyncResult", "VerifyResult"), "results"),
+    **dict.fromkeys(("DatasetStatus", "ShareResult", "SyncResult", "VerifyResult"), "results"),
 }
 
-_ASYNC = ("api", "verification", "versions")
+_ASYNC = ("api", "sharing", "verification", "versions")
 """Where the async functions are."""
 
 

@@ -22,6 +22,7 @@ from etcetera.errors import (
     archive_errors,
 )
 from etcetera.home import Home
+from etcetera.links import is_link
 from etcetera.pins import check_digest, require_digest
 from etcetera.progress import Meter, ProgressCallback
 from etcetera.pulling import Pulling
@@ -332,7 +333,8 @@ async def apull(
     fits a directory means everything in it.
 
     Args:
-        name: Of the dataset; ``lab:NAME`` to pull it from the repository *lab*.
+        name: Of the dataset; ``lab:NAME`` to pull it from the repository *lab*; or a link, or
+            any ``https://`` URL of an archive (``#name=flowers`` after it gives it a name).
         force: Replace a local dataset that has this name.
         config: Settings, by default from ``~/.etc.toml`` and the environment.
         repository: Where from, by default the one at the top of the configuration.
@@ -352,11 +354,12 @@ async def apull(
         DigestMismatch: It has another digest.
         NoSpace: It does not fit on the disk.
     """
-    repository, name = split_name(name, repository)
+    repository, name = split_name(name, repository, links=True)
     check_digest(digest)
     selection = Selection.of(partitions, include, exclude)
     config = await loaded(config)
-    config.repository(repository)  # a wrong configuration is told before anything is locked
+    if not is_link(repository):
+        config.repository(repository)  # a wrong configuration is told before anything is locked
     pulling = Pulling(
         home=Home(config.home),
         name=name,
@@ -383,7 +386,7 @@ async def ainfo(
     """Tell what a dataset holds.
 
     Args:
-        name: Of the dataset; ``lab:NAME`` for the one in the repository *lab*.
+        name: Of the dataset; ``lab:NAME`` for the one in the repository *lab*; or a link.
         remote: Describe the archive in the repository, reading no more than its index.
         config: Settings, by default from ``~/.etc.toml`` and the environment.
         repository: Which one, by default the one at the top of the configuration.
@@ -392,7 +395,7 @@ async def ainfo(
         DatasetNotFound: There is none of that name.
         ArchiveError: The archive's index is damaged.
     """
-    repository, name = split_name(name, repository)
+    repository, name = split_name(name, repository, links=True)
     config = await loaded(config)
     if not (remote or repository):
         return await scanning(local_info, Home(config.home), name)

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
-from etcetera import api, inside, verification, versions
+from etcetera import api, inside, sharing, verification, versions
 from etcetera.config import Config
 from etcetera.dataset import Dataset
 from etcetera.pins import Lock
@@ -27,6 +27,7 @@ from etcetera.results import (
     Listing,
     PullResult,
     PushResult,
+    ShareResult,
     SyncResult,
     VerifyResult,
 )
@@ -245,3 +246,15 @@ def sizes(
 ) -> DatasetSizes:
     """Tell what each partition takes; see :func:`etcetera.inside.asizes`."""
     return run_blocking(inside.asizes, name, remote, config, repository=repository)
+
+
+def share(
+    name: str,
+    expires: str = "7d",
+    partition: str | None = None,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+) -> ShareResult:
+    """Make a link to a remote dataset; see :func:`etcetera.sharing.ashare`."""
+    return run_blocking(sharing.ashare, name, expires, partition, config, repository=repository)

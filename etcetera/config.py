@@ -173,8 +173,8 @@ class Config:
         known = ", ".join(sorted(self._repositories))
         if wanted != DEFAULT_REPOSITORY:
             raise ConfigError(
-                f"There is no repository {wanted!r} (known: {known or 'none'}): choose another, or "
-                f"describe it in {file} with a table [repositories.NAME] that has a url"
+                f"There is no repository {redact_url(wanted)!r} (known: {known or 'none'}): choose "
+                f"another, or describe it in {file} with a table [repositories.NAME] that has a url"
             )
         others = f", or choose another repository: {known}" if known else ""
         raise ConfigError(

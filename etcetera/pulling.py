@@ -18,6 +18,7 @@ from etcetera.errors import (
     ExpiredCredentials,
     InvalidDataset,
     NetworkError,
+    UsageError,
     archive_errors,
 )
 from etcetera.home import Home
@@ -67,7 +68,7 @@ class Pulling:
                 async with remotes.open(self.name) as (archive, index):
                     if index is not None:
                         self._check_digest(index.footer.digest, url)
-                    selections = self._selections(receipt, archive, index)
+                    selections = self._selections(receipt, archive, index, remotes.selections)
                     result = partial(
                         PullResult,
                         name=self.name,
@@ -108,12 +109,15 @@ class Pulling:
                                 staged.tree,
                                 self.config.transfer,
                                 meter.add,
-                                part=Part(*selections) if selections else None,
+                                part=Part(*selections)
+                                if selections and not remotes.selections
+                                else None,
                                 donors=donors,
                                 copy=copy,
                             )
                         self._check_digest(pulled.digest, url)
                         await in_thread(_validate, staged.tree, self.name, url)
+                        await in_thread(remotes.check, staged.tree)
                         meter.tell("install")
                         kept = await in_thread(
                             self._install, staged.tree, archive, pulled, selections,
@@ -153,13 +157,34 @@ class Pulling:
         return existing, receipt
 
     def _selections(
-        self, receipt: Receipt | None, archive: Archive, index: Index | None
+        self,
+        receipt: Receipt | None,
+        archive: Archive,
+        index: Index | None,
+        held: tuple[Selection, ...],
     ) -> tuple[Selection, ...]:
         """What is to be there afterwards; empty if it is all of the dataset.
 
+        Args:
+            receipt: Of the part that is here.
+            archive: What is pulled.
+            index: Its index, if it has one.
+            held: What part of the dataset the archive holds; empty if it holds all of it.
+
         Raises:
-            AlreadyExists: What is here is a part of another version.
+            AlreadyExists: What is here is a part of another version, or cannot be added to.
+            UsageError: A part is wanted of an archive that holds only a part.
         """
+        if held:
+            if self.selection:
+                raise UsageError("The link opens one partition alone: leave out what to take of it")
+            if receipt is not None:
+                raise AlreadyExists(
+                    f"A part of {self.name} is here already, and a link to a partition cannot add "
+                    "to it: give it another name (etc pull LINK as NAME), or pull it with --force "
+                    "to replace what is here"
+                )
+            return held
         if receipt is not None:
             same = index.footer.digest == receipt.digest if index else False
             if not same and archive.info.etag != receipt.etag:

@@ -2,20 +2,26 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
-from etcetera.config import Config, RepositorySettings
+from etcetera.config import Config, RepositorySettings, redact_url
 from etcetera.dataset import check_name, is_name
 from etcetera.errors import DatasetNotFound, InvalidName, UsageError, archive_errors
+from etcetera.links import Link, is_link, parse_link
 from etcetera.stores import ObjectInfo, Store, open_store
 from etcetera.transfer.archive import Archive, Index, open_archive
 from etcetera.transfer.front import FrontReader
 from etcetera.transfer.reader import Reader
+from etcetera.transfer.selection import Selection
 
 SUFFIX = ".tgz"
 
 
 class Repository:
     """The archives below one URL."""
+
+    selections: tuple[Selection, ...] = ()
+    """What part of a dataset its archive holds; empty if it holds all of it."""
 
     def __init__(self, store: Store, settings: RepositorySettings) -> None:
         self.store = store
@@ -52,14 +58,52 @@ class Repository:
                 )
             yield await open_archive(remote)
 
+    def check(self, tree: Path) -> None:
+        """Refuse what has come from here into *tree*; anything that is a dataset may."""
+
+
+class LinkedArchive(Repository):
+    """What a link leads to: one archive, which can be read."""
+
+    def __init__(self, link: Link) -> None:
+        self.settings = RepositorySettings(name="link", url=link.shown)
+        self._link = link
+        if link.partition:
+            self.selections = (Selection(partitions=(link.partition,)),)
+
+    def url(self, name: str) -> str:  # noqa: ARG002 - a link leads to one archive
+        """Where the archive is; without what opens it."""
+        return self._link.shown
+
+    async def list(self) -> dict[str, ObjectInfo]:
+        """Refuse: a link leads to one archive."""
+        raise UsageError("A link leads to one dataset, not to a repository: etc pull LINK")
+
+    @asynccontextmanager
+    async def open(self, name: str) -> AsyncIterator[tuple[Archive, Index | None]]:  # noqa: ARG002 - a link leads to one archive
+        """Open the archive, however *name* may call the dataset."""
+        async with self._link.open() as opened:
+            yield opened
+
+    def check(self, tree: Path) -> None:
+        """Refuse what is more than the link is said to open."""
+        self._link.check(tree)
+
 
 @asynccontextmanager
 async def open_repository(config: Config, name: str | None) -> AsyncIterator[Repository]:
     """Connect to a repository of the configuration, by default the one at its top.
 
+    Args:
+        config: Settings.
+        name: Of the repository; or a link.
+
     Raises:
         ConfigError: There is none of that name, or it cannot be used.
     """
+    if name is not None and is_link(name):
+        yield LinkedArchive(parse_link(name))
+        return
     settings = config.repository(name)
     async with open_store(settings) as store:
         yield Repository(store, settings)
@@ -82,20 +126,33 @@ async def open_reader(
                 yield url, Reader(index) if index else FrontReader(archive, config.transfer)
 
 
-def split_name(name: str, repository: str | None = None) -> tuple[str | None, str]:
+def split_name(
+    name: str, repository: str | None = None, *, links: bool = False
+) -> tuple[str | None, str]:
     """Take ``lab:MNIST`` apart.
 
     Args:
         name: Of a dataset, perhaps with that of a repository before it.
         repository: Named elsewhere.
+        links: Whether *name* may also be a link, which takes the place of the repository.
 
     Returns:
         The repository, ``None`` for the default one, and the dataset.
 
     Raises:
         InvalidName: The dataset's name cannot be one.
-        UsageError: Two different repositories are named.
+        UsageError: Two different repositories are named; or a link that must not be one, or
+            cannot be.
     """
+    if is_link(name):
+        if not links:
+            raise UsageError(
+                f"{redact_url(name)}: a link can only be pulled (etc pull LINK) and described "
+                "(etc info LINK)"
+            )
+        if repository is not None:
+            raise UsageError(f"A link needs no repository: leave out {redact_url(repository)}")
+        return name, parse_link(name).name
     before, colon, after = name.partition(":") if isinstance(name, str) else ("", "", "")
     if not colon:
         return repository, check_name(name)

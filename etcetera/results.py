@@ -63,6 +63,26 @@ class PullResult:
     dry_run: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareResult:
+    """A link to a dataset, or to one of its partitions."""
+
+    name: str
+    partition: str | None
+    """The only one that the link opens; ``None`` if it opens all."""
+    url: str = field(repr=False)
+    """The link, for ``etc pull``; opens what is shared to whoever knows it."""
+    command: str = field(repr=False)
+    """The same for a shell with ``curl`` and ``tar``; unpacks into the working directory."""
+    bytes: int
+    """What is fetched."""
+    expires: datetime | None
+    """When the link stops working; ``None`` if everybody can read the archive anyway."""
+    temporary: bool
+    """Whether it was signed with a session token: then it ends with the session, which may be
+    before *expires*."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
     """What a partition holds."""

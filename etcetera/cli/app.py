@@ -159,7 +159,7 @@ def _name_after_as(words: list[str]) -> str | None:
         case [name] | ["as", name]:
             return name
         case _:
-            message = "A directory and one name are enough: etc register DIR as NAME"
+            message = "One name is enough: as NAME"
     from etcetera.errors import UsageError
 
     raise UsageError(message)
@@ -250,13 +250,20 @@ Examples:
   etc pull flowers --partition val                   that part of it
   etc pull flowers --include 'data/train/*.json'     these files of it
   etc pull flowers --digest sha256:...               that version, or nothing
+  etc pull 'https://host/flowers.tgz?...'        what somebody shared
+  etc pull https://host/download/1 as flowers    if its URL gives it no name
 """
 )
 def pull(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A remote dataset.", autocompletion=remote_names)
+        str,
+        typer.Argument(metavar="NAME|LINK", help="A remote dataset.", autocompletion=remote_names),
     ],
+    new_name: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[as NAME]", help="How to call what a link leads to."),
+    ] = None,
     force: Force = False,
     partition: Annotated[
         list[str] | None,
@@ -286,11 +293,15 @@ def pull(
     config = options.load()
     from etcetera import blocking
     from etcetera.cli.progress import shown
+    from etcetera.links import called
     from etcetera.repository import split_name
 
-    log_repository(config, split_name(name, repository)[0])
+    if (given := _name_after_as(new_name or [])) is not None:
+        name = called(name, given)
+    source, local_name = split_name(name, repository, links=True)
+    log_repository(config, source)
     left = f"what was fetched is left below {config.home}, and the next pull removes it"
-    with cleaning_up(left, json=options.json), shown(options, name) as progress:
+    with cleaning_up(left, json=options.json), shown(options, local_name) as progress:
         result = blocking.pull(
             name,
             force,
@@ -387,7 +398,7 @@ def info(
     from etcetera.repository import split_name
 
     if remote or repository or ":" in name:
-        log_repository(config, split_name(name, repository)[0])
+        log_repository(config, split_name(name, repository, links=True)[0])
     if checksums:
         found = blocking.checksums(name, remote, config, repository=repository)
         render.checksums(options, found)
@@ -424,7 +435,11 @@ def demo(context: typer.Context) -> None:
 def log_repository(config: "Config", repository: str | None) -> None:
     """Tell where the archives are; the configuration and its errors are looked at in any case."""
     from etcetera.config import redact_url
+    from etcetera.links import is_link
 
+    if repository is not None and is_link(repository):
+        _logger.info("Link: %s", redact_url(repository))
+        return
     settings = config.repository(repository)
     endpoint = settings.endpoint_url and redact_url(settings.endpoint_url)
     _logger.info(

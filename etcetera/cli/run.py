@@ -24,7 +24,8 @@ _SWITCH_SECONDS = 0.0005
 
 def run(arguments: Sequence[str]) -> int:
     """Run ``etc`` with *arguments* and return its exit status."""
-    from etcetera.cli import checks, inside  # noqa: F401 - they register their commands
+    # These register their commands.
+    from etcetera.cli import checks, inside, sharing  # noqa: F401
     from etcetera.cli.app import app
 
     began = perf_counter()

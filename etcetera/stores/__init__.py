@@ -7,16 +7,19 @@ cancellation.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from anyio import to_thread
 
 from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError
+
+if TYPE_CHECKING:
+    from etcetera.stores.http import HttpObject, HttpStream
 
 Data = bytes | bytearray | memoryview
 """What can be sent."""
@@ -48,6 +51,32 @@ class PartLimits:
     """Bytes."""
     max_parts: int
     """Parts are numbered from 1 to this."""
+
+
+class PinnedRange(NamedTuple):
+    """Some bytes of one version of an object, and no others."""
+
+    start: int
+    stop: int
+    """Exclusive."""
+    etag: str
+    """Of the object; never empty."""
+
+    def headers(self) -> dict[str, str]:
+        """Those of the one request that may fetch it."""
+        return {"Range": f"bytes={self.start}-{self.stop - 1}", "If-Match": f'"{self.etag}"'}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedUrl:
+    """A URL by which anybody can read an object."""
+
+    url: str = field(repr=False)
+    """A secret, unless everybody may read the object anyway."""
+    expires: datetime | None
+    """When it stops working; ``None`` if it never does."""
+    temporary: bool = False
+    """Whether it was signed by credentials that end by themselves, perhaps before that."""
 
 
 class RemoteObject(Protocol):
@@ -148,6 +177,19 @@ class Store(Protocol):
     async def delete(self, key: str) -> None:
         """Remove one object; no error if there is none."""
 
+    async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:
+        """Make a URL by which anybody can read one object, that was looked at before.
+
+        Args:
+            key: Of the object.
+            seconds: How long it works.
+            part: Let only this be read, of only this version.
+
+        Raises:
+            UsageError: The store has no such URLs, or none that lives so long.
+            NotAllowed: Everybody can read the object, so that nothing of it can be kept back.
+        """
+
 
 def open_store(settings: RepositorySettings) -> AbstractAsyncContextManager[Store]:
     """Connect to the store that the repository's URL means.
@@ -178,9 +220,43 @@ async def _open(scheme: str, settings: RepositorySettings) -> AsyncIterator[Stor
 def _load(
     scheme: str, shown_url: str
 ) -> Callable[[RepositorySettings], AbstractAsyncContextManager[Store]]:
-    if scheme == "s3" and find_spec("aiobotocore") is None:
-        raise ConfigError(f"{shown_url} needs the extra 's3': pip install 'etcetera[s3]'")
+    if scheme == "s3":
+        _require("aiobotocore", shown_url)
     module = import_module(f"etcetera.stores.{scheme}")
     opener: Callable[[RepositorySettings], AbstractAsyncContextManager[Store]]
     opener = getattr(module, f"open_{scheme}_store")
     return opener
+
+
+def _require(module: str, shown_url: str) -> None:
+    if find_spec(module) is None:
+        raise ConfigError(f"{shown_url} needs the extra 's3': pip install 'etcetera[s3]'")
+
+
+@asynccontextmanager
+async def open_url(
+    url: str, part: PinnedRange | None = None
+) -> AsyncIterator["HttpObject | HttpStream"]:
+    """Pin the present version of what is at an ``http(s)://`` URL for reading.
+
+    Args:
+        url: Its query is taken for a secret.
+        part: The bytes that alone may be read; what is opened has only these.
+
+    Yields:
+        A stream, which can be read from front to back only, if it is a part, or if the server has
+        no ranges.
+
+    Raises:
+        UsageError: It is no URL.
+        DatasetNotFound: There is nothing.
+        NotAllowed: It must not be read, or no longer.
+    """
+    http = await to_thread.run_sync(_load_http, redact_url(url))
+    async with http.open_http(url, part) as remote:
+        yield remote
+
+
+def _load_http(shown_url: str) -> Any:
+    _require("aiohttp", shown_url)
+    return import_module("etcetera.stores.http")

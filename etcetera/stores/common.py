@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from etcetera.errors import InvalidName, StoreError
+from etcetera.errors import InvalidName, StoreError, UsageError
 
 GRACE_SECONDS = 10.0
 """How long what must not be torn may hold up a cancellation."""
@@ -42,6 +42,14 @@ def check_key(key: str) -> str:
     if not key or key.startswith(".") or "/" in key or "\0" in key:
         raise InvalidName(f"{key!r} cannot name an object: it is empty, hidden or holds a slash")
     return key
+
+
+def no_links(url: str) -> UsageError:
+    """Return the error for a repository whose archives no URL opens to others."""
+    return UsageError(
+        f"{url} has no links that others could follow: push the dataset to an s3:// repository to "
+        "share it from there, or hand over the archive itself"
+    )
 
 
 def check_range(start: int, stop: int, size: int) -> None:

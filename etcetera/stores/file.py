@@ -33,13 +33,14 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import Data, ObjectInfo, PartLimits, Sent
+from etcetera.stores import Data, ObjectInfo, PartLimits, PinnedRange, Sent, SharedUrl
 from etcetera.stores.common import (
     check_key,
     check_part,
     check_parts,
     check_range,
     clean_up,
+    no_links,
     time_from,
     uninterrupted,
 )
@@ -275,6 +276,10 @@ class FileStore:
     async def delete(self, key: str) -> None:
         """Remove one object; see :class:`etcetera.stores.Store`."""
         await self.run(self._delete, check_key(key), key=key)
+
+    async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:  # noqa: ARG002 - it refuses
+        """Refuse; see :class:`etcetera.stores.Store`."""
+        raise no_links(self.url)
 
     def _delete(self, key: str) -> None:
         try:

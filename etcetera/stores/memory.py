@@ -19,8 +19,15 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import Data, ObjectInfo, PartLimits, Sent
-from etcetera.stores.common import check_key, check_part, check_parts, check_range, clean_up
+from etcetera.stores import Data, ObjectInfo, PartLimits, PinnedRange, Sent, SharedUrl
+from etcetera.stores.common import (
+    check_key,
+    check_part,
+    check_parts,
+    check_range,
+    clean_up,
+    no_links,
+)
 
 _stores: dict[str, "MemoryStore"] = {}
 _versions = count(1)
@@ -216,3 +223,7 @@ class MemoryStore:
         """Remove one object; see :class:`etcetera.stores.Store`."""
         await self.enter("delete")
         self.objects.pop(check_key(key), None)
+
+    async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:  # noqa: ARG002 - it refuses
+        """Refuse; see :class:`etcetera.stores.Store`."""
+        raise no_links(self.url)

@@ -14,13 +14,19 @@ from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import (
     ConfigError,
     NetworkError,
-    RemoteChanged,
-    StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import Data, ObjectInfo, PartLimits
+from etcetera.stores import Data, ObjectInfo, PartLimits, PinnedRange, SharedUrl
 from etcetera.stores.common import check_key, check_range, uninterrupted
-from etcetera.stores.s3_client import STALL_SECONDS, Connection, delays
+from etcetera.stores.ranges import (
+    SLOWEST_BYTES_PER_SECOND,
+    Range,
+    changed,
+    check_content_range,
+    fill,
+    take_body,
+)
+from etcetera.stores.s3_client import STALL_SECONDS, Connection
 from etcetera.stores.s3_errors import Place, Refused, answering
 from etcetera.stores.s3_publish import (
     Publication,
@@ -29,14 +35,9 @@ from etcetera.stores.s3_publish import (
     look_before_publishing,
     plain_etag,
 )
+from etcetera.stores.s3_share import sign_url
 from etcetera.stores.s3_upload import S3Upload, content_md5, object_arguments
 
-SLOWEST_BYTES_PER_SECOND = 4096
-"""A body that comes more slowly is asked for again."""
-READ_BYTES = 1 << 20
-"""At most so much is taken from a body at once."""
-PROGRESS_BYTES = 1 << 16
-"""Attempts are counted anew once a body has brought so much."""
 PAGE_KEYS = 100
 """Of one answer of a listing: it is parsed on the event loop, 1000 in 60 to 150 ms."""
 EMPTY_PAGES = 1000
@@ -44,7 +45,6 @@ EMPTY_PAGES = 1000
 
 # S3 User Guide, "Multipart upload limits".
 _LIMITS = PartLimits(min_part=5 << 20, max_part=5 << 30, max_parts=10_000)
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _CHANGED = frozenset[str | int]({"PreconditionFailed", "NoSuchKey", 404, 412})
 _OUT_OF_RANGE = frozenset[str | int]({"InvalidRange", 416})
 
@@ -72,28 +72,6 @@ async def open_s3_store(settings: RepositorySettings) -> AsyncIterator["S3Store"
     await connection.close(None)
 
 
-class _Range:
-    """Some bytes of an object, as they come; pieces to be joined would take twice as much."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.stop = stop
-        self.data = bytearray(stop - start)
-        self._filled = 0
-
-    @property
-    def position(self) -> int:
-        """Of the next byte that is to come."""
-        return self.stop - len(self.data) + self._filled
-
-    def add(self, piece: bytes) -> bool:
-        """Take what follows; tell whether it is more than was wanted."""
-        end = min(self._filled + len(piece), len(self.data))
-        excess = len(piece) - (end - self._filled)
-        self.data[self._filled : end] = piece[:-excess] if excess else piece
-        self._filled = end
-        return excess > 0
-
-
 @dataclass(slots=True)
 class S3Object:
     """One version of one object."""
@@ -105,22 +83,9 @@ class S3Object:
     async def read(self, start: int, stop: int) -> bytearray:
         """Return the bytes from *start* to *stop*; see :class:`etcetera.stores.RemoteObject`."""
         check_range(start, stop, self.info.size)
-        wanted = _Range(start, stop)
-        counted = start
-        pauses = delays(self.connection.attempts)
-        while wanted.position < stop:
-            try:
-                await self._receive(wanted)
-            except NetworkError:
-                if wanted.position - counted >= PROGRESS_BYTES:
-                    counted, pauses = wanted.position, delays(self.connection.attempts)
-                pause = next(pauses, None)
-                if pause is None:
-                    raise
-                await anyio.sleep(pause)
-        return wanted.data
+        return await fill(Range(start, stop), self._receive, lambda: self.connection.attempts)
 
-    async def _receive(self, wanted: "_Range") -> None:
+    async def _receive(self, wanted: Range) -> None:
         """Add what one request brings."""
         begin, stop = wanted.position, wanted.stop
         answer = await self._ask(begin, stop)
@@ -128,15 +93,8 @@ class S3Object:
         try:
             seconds = STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND
             with answering(self.connection.place), anyio.fail_after(seconds):
-                exact = self._check(answer, begin, stop)
-                excess = False
-                while wanted.position < stop:
-                    piece = await body.read(READ_BYTES)
-                    if not piece:
-                        raise NetworkError(f"{self.info.key}: the server sent less than it has")
-                    excess = wanted.add(piece)
-                if exact and (excess or await body.read(READ_BYTES)):
-                    raise StoreError(f"{self.info.key}: the server sent more than asked for")
+                ends = self._check(answer, begin, stop)
+                await take_body(wanted, body.read, self.info, ends=ends)
         finally:
             # Gives the connection up, unless the body was read to its end.
             body.close()
@@ -159,36 +117,16 @@ class S3Object:
                     f"{self.info.key} has less than {self.info.size} bytes; "
                     "push it again with --force"
                 ) from refusal
-            raise self._changed() from refusal
+            raise changed(self.info) from refusal
 
     def _check(self, answer: dict[str, Any], begin: int, stop: int) -> bool:
         """Return whether the body ends at or before *stop*, if it begins at *begin* at all."""
         etag = plain_etag(answer)
         if etag and self.info.etag and etag != self.info.etag:
             # Some servers ignore If-Match.
-            raise self._changed()
-        # Not the status: some servers answer a range with 200, and send the range.
-        match = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
-        if match is None:
-            if begin == 0 and answer.get("ContentLength") == self.info.size:
-                return stop == self.info.size
-            raise StoreError(
-                f"{self.info.key}: the server, or a proxy before it, ignores byte ranges; "
-                "etcetera cannot read from it"
-            )
-        first, last, total = match.groups()
-        if total != "*" and int(total) < self.info.size:
-            raise TruncatedArchive(
-                f"{self.info.key} was cut to {total} bytes; push it again with --force"
-            )
-        if total != "*" and int(total) > self.info.size:
-            raise self._changed()
-        if int(first) != begin or int(last) >= stop:
-            raise NetworkError(f"{self.info.key}: the server sent other bytes than asked for")
-        return True
-
-    def _changed(self) -> RemoteChanged:
-        return RemoteChanged(f"{self.info.key} was replaced while it was read; start again")
+            raise changed(self.info)
+        told, length = answer.get("ContentRange", ""), answer.get("ContentLength")
+        return check_content_range(told, length, begin, stop, self.info)
 
 
 @dataclass(slots=True)
@@ -288,6 +226,10 @@ class S3Store:
     async def delete(self, key: str) -> None:
         """Remove one object; see :class:`etcetera.stores.Store`."""
         await self.connection.call("delete_object", writes=True, Key=self._key(key))
+
+    async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:
+        """Sign a URL; see :class:`etcetera.stores.Store`."""
+        return await sign_url(self.connection, self._key(key), seconds, part, public=self.public)
 
 
 def _interpret(

@@ -125,6 +125,11 @@ class Connection:
         return self._settings.profile
 
     @property
+    def anonymous(self) -> bool:
+        """Whether nothing is signed, once a client has been made."""
+        return self._anonymous
+
+    @property
     def attempts(self) -> int:
         """How often a request is tried."""
         return ATTEMPTS if self._answered else FIRST_ATTEMPTS
@@ -272,10 +277,11 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
         **({} if anonymous else keys),
     ).__aenter__()
     client.meta.events.register("before-send.s3", _drop_expect)
+    client.meta.events.register("before-parameter-build.s3", _use_regional_endpoint)
     place.endpoint = redact_url(client.meta.endpoint_url)
     if "@" in client.meta.endpoint_url:
         raise ConfigError(f"the endpoint URL of {place.endpoint} must hold no user or secret")
-    if not anonymous and _travels_in_the_clear(client.meta.endpoint_url):
+    if not anonymous and travels_in_the_clear(client.meta.endpoint_url):
         _logger.warning("%s is not encrypted: everybody on the way can read", place.endpoint)
     return client, anonymous
 
@@ -298,7 +304,14 @@ def _drop_expect(request: Any, **_: object) -> None:
     request.headers.pop("Expect", None)
 
 
-def _travels_in_the_clear(endpoint: str) -> bool:
+def _use_regional_endpoint(context: dict[str, Any], **_: object) -> None:
+    # Botocore would sign links for s3.amazonaws.com, which knows neither new buckets nor regions
+    # that have to be opted into: it redirects to another host, where the signature is wrong.
+    context.pop("use_global_endpoint", None)
+
+
+def travels_in_the_clear(endpoint: str) -> bool:
+    """Whether others on the way can read what goes to and comes from *endpoint*."""
     parts = urlsplit(endpoint)
     host = parts.hostname or ""
     try:

@@ -17,12 +17,14 @@ MODULES = {
 LAYERS = ("stores", "transfer", "home", "api", "blocking", "cli")
 KNOWN_TO_ALL = {"errors", "config", "dataset", "progress", "atomic", "transfer.options"}
 """What every layer may import; these import nothing but each other."""
-API = {"inside", "verification", "versions"}
+API = {"inside", "sharing", "verification", "versions"}
 """What belongs to the layer of ``api``."""
 TOP = {"__init__", "__main__"}
 OUTSIDE = {
     "aiobotocore": ("stores.s3", "cli.demo"),
     "botocore": ("stores.s3", "cli.demo"),
+    "aiohttp": ("stores",),
+    "yarl": ("stores.http",),
     "typer": ("cli",),
     "rich": ("cli",),
     "tomli": ("config",),
