@@ -3,8 +3,9 @@
 Everything here blocks, apart from :meth:`Home.lock`; async code calls it in worker threads.
 
 Below the home, ``.etcetera/`` holds what is private: ``staging`` (datasets in the making),
-``trash`` (on their way out), ``kept`` (replaced, but in no repository), ``locks`` and
-``receipts``. It is on the file system of the datasets, so that renaming moves between them.
+``trash`` (on their way out), ``kept`` (replaced, but in no repository), ``journals`` (of pushes
+that can be gone on with), ``locks`` and ``receipts``. It is on the file system of the datasets, so
+that renaming moves between them.
 """
 
 import logging
@@ -29,6 +30,7 @@ from etcetera.errors import (
     os_errors,
 )
 from etcetera.install import Installer, taken
+from etcetera.journals import Journals
 from etcetera.locks import locked
 from etcetera.receipts import Receipt, Receipts
 from etcetera.removal import remove_tree
@@ -66,6 +68,8 @@ class Home:
         self._private = Private(path)
         self._receipts = Receipts(path / PRIVATE / "receipts")
         self._installer = Installer(path, self._private, self._receipts)
+        self.journals = Journals(self._private)
+        """Of pushes that can be gone on with."""
 
     def names(self) -> list[str]:
         """Return the names of the datasets, sorted; broken links are among them.

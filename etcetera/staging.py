@@ -54,9 +54,13 @@ class Private:
             sweep(self._home / PRIVATE / left_behind)
         return directory
 
+    def path(self, kind: str) -> Path:
+        """Return where a private directory is, or would be."""
+        return self._home / PRIVATE / kind
+
     def directory(self, kind: str) -> Path:
         """Return a private directory, made if need be."""
-        directory = self._home / PRIVATE / kind
+        directory = self.path(kind)
         with os_errors(f"making {directory}"):
             try:
                 self._home.mkdir(parents=True, exist_ok=True)
