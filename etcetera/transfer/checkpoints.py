@@ -18,9 +18,6 @@ from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.journal import Done, Facts, Journal, Saved, encode_row
 from etcetera.transfer.options import MiB
 
-CHECKPOINT_BYTES = 64 * MiB
-"""A journal is written each time so much more of the archive is in the store without a gap."""
-
 _logger = logging.getLogger("etcetera")
 
 
@@ -55,7 +52,6 @@ class Checkpoints:
         journal: Journal,
         describe: Callable[[], Facts],
         saved: Saved | None,
-        every: int = CHECKPOINT_BYTES,
     ) -> None:
         """Go on from *saved*, or from the beginning.
 
@@ -63,12 +59,10 @@ class Checkpoints:
             journal: To be written.
             describe: Gives what :func:`etcetera.transfer.resume.facts` does, in a thread.
             saved: What the journal holds.
-            every: Bytes after which it is written.
         """
         self.saved = saved
         self._journal = journal
         self._describe = describe
-        self._every = every
         self._written = saved is not None
         self._writing = self._failed = False
         self._upload: Upload | None = None
@@ -129,7 +123,7 @@ class Checkpoints:
             self._fresh.append(cut.rows)
             self._known += cut.frames
             self._rest = cut.rest
-        return not self._writing and self._bytes - self._saved_bytes >= self._every
+        return not self._writing and self._bytes - self._saved_bytes >= self._journal.every
 
     async def save(self) -> None:
         """Write down how far it has come."""

@@ -32,6 +32,8 @@ from etcetera.transfer.options import MiB
 
 VERSION = 1
 CHECKPOINT = "checkpoint"
+CHECKPOINT_BYTES = 64 * MiB
+"""It is written each time so much more of the archive is in the store without a gap."""
 MAX_CHECKPOINT = 64 * MiB
 """Bytes that are read at most: 10,000 parts and one frame need a fraction of it."""
 
@@ -140,15 +142,17 @@ class Journal:
     the system takes back when the process dies; where there are no locks, there is no journal.
     """
 
-    def __init__(self, directory: Path, about: Facts) -> None:
+    def __init__(self, directory: Path, about: Facts, every: int = CHECKPOINT_BYTES) -> None:
         """Use *directory*, which need not exist, as its parent does.
 
         Args:
             directory: Of the one push.
             about: What whoever cleans up has to know of it, to be kept in the journal.
+            every: Bytes after which it is written again.
         """
         self.directory = directory
         self.about = about
+        self.every = every
         self._lock = -1
         self._began = ""
         self._length = self._crc32 = 0
