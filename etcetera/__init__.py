@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from etcetera.dataset import Dataset
 
 if TYPE_CHECKING:
-    from etcetera.api import acreate, adataset, ainfo, als, apull, apurge, apush, aregister
-    from etcetera.blocking import create, dataset, info, ls, pull, purge, push, register
+    from etcetera.api import aclean, acreate, adataset, ainfo, als, apull, apurge, apush, aregister
+    from etcetera.blocking import clean, create, dataset, info, ls, pull, purge, push, register
     from etcetera.config import Config
     from etcetera.errors import EtceteraError
     from etcetera.progress import Progress
-    from etcetera.results import DatasetInfo, PartitionInfo, PullResult, PushResult
+    from etcetera.results import DatasetInfo, Leftover, PartitionInfo, PullResult, PushResult
 else:
     # The import above has bound the module of that name; the function is meant, see __getattr__.
     del dataset
@@ -33,10 +33,12 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "EtceteraError",
+    "Leftover",
     "PartitionInfo",
     "Progress",
     "PullResult",
     "PushResult",
+    "aclean",
     "acreate",
     "adataset",
     "ainfo",
@@ -45,6 +47,7 @@ __all__ = [
     "apurge",
     "apush",
     "aregister",
+    "clean",
     "create",
     "dataset",
     "info",
@@ -57,15 +60,15 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(
-        ("acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"), "api"
+        ("aclean", "acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"), "api"
     ),
     **dict.fromkeys(
-        ("create", "dataset", "info", "ls", "pull", "purge", "push", "register"), "blocking"
+        ("clean", "create", "dataset", "info", "ls", "pull", "purge", "push", "register"), "blocking"
     ),
     "Config": "config",
     "EtceteraError": "errors",
     "Progress": "progress",
-    **dict.fromkeys(("DatasetInfo", "PartitionInfo", "PullResult", "PushResult"), "results"),
+    **dict.fromkeys(("DatasetInfo", "Leftover", "PartitionInfo", "PullResult", "PushResult"), "results"),
 }
 
 

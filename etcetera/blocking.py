@@ -17,7 +17,7 @@ from etcetera import api
 from etcetera.config import Config
 from etcetera.dataset import Dataset
 from etcetera.progress import ProgressCallback
-from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
+from etcetera.results import DatasetInfo, Leftover, Listing, PullResult, PushResult
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -144,3 +144,24 @@ def info(
 ) -> DatasetInfo:
     """Tell what a dataset holds; see :func:`etcetera.api.ainfo`."""
     return run_blocking(api.ainfo, name, remote, config, repository=repository)
+
+
+def clean(
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    older_than: float = 7,
+    force: bool = False,
+    dry_run: bool = False,
+) -> list[Leftover]:
+    """Remove what transfers left that broke off; see :func:`etcetera.api.aclean`."""
+    return run_blocking(
+        api.aclean,
+        remote,
+        config,
+        repository=repository,
+        older_than=older_than,
+        force=force,
+        dry_run=dry_run,
+    )

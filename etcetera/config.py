@@ -182,6 +182,10 @@ class Config:
             f" to {file}, or set ETC_URL{others}"
         )
 
+    def repositories(self) -> list[str]:
+        """Return the names of all repositories, as :meth:`repository` takes them."""
+        return sorted(self._repositories)
+
     def settings(self) -> list[Setting]:
         """List every setting in force with its origin, secrets masked."""
         values: dict[str, object] = {"url": self.url, "home": str(self.home)}

@@ -14,6 +14,11 @@ from etcetera.transfer.journal import Journal
 _logger = logging.getLogger("etcetera")
 
 
+def place(settings: RepositorySettings) -> tuple[str, str]:
+    """URL and endpoint of a repository, as journals name them."""
+    return redact_url(settings.url), redact_url(settings.endpoint_url or "")
+
+
 class Journals:
     """Where they are; each is looked at by one process at a time."""
 
@@ -29,8 +34,7 @@ class Journals:
             settings: Of the repository.
             key: Of the archive in it.
         """
-        url = redact_url(settings.url)
-        endpoint = redact_url(settings.endpoint_url or "")
+        url, endpoint = place(settings)
         digest = hashlib.sha256("\0".join((url, endpoint, key)).encode()).hexdigest()
         try:
             directory = self._private.directory("journals")
