@@ -123,13 +123,13 @@ class Checkpoints:
             self._fresh.append(cut.rows)
             self._known += cut.frames
             self._rest = cut.rest
-        return not self._writing and self._bytes - self._saved_bytes >= self._journal.every
+        due = not self._writing and self._bytes - self._saved_bytes >= self._journal.every
+        self._writing |= due
+        return due
 
     async def save(self) -> None:
-        """Write down how far it has come."""
-        if self._upload is None:
-            return
-        self._writing = True
+        """Write down how far it has come, once :meth:`sent` has said so."""
+        assert self._upload is not None, "no part is sent before an upload begins"  # noqa: S101
         rows, self._fresh = b"".join(self._fresh), []
         self._saved_bytes = self._bytes
         done = partial(
