@@ -64,7 +64,8 @@ async def clean_repository(
 
 
 def _clean_directories(home: Home, dry_run: bool) -> list[Leftover]:
-    private, found = Private(home.path), []
+    private = Private(home.path)
+    found: list[Leftover] = []
     for kind in _KINDS:
         for path in abandoned(private.path(kind)):
             found.append(_leftover(kind, path, "its process is gone", removed=True))

@@ -184,13 +184,7 @@ class FileUpload:
         assert self._opened is not None, "an upload is made by begin"  # noqa: S101
         return self._opened
 
-    async def put_part(
-        self,
-        number: int,
-        data: Data,
-        crc32: int,
-        sent: Sent | None = None,
-    ) -> None:
+    async def put_part(self, number: int, data: Data, crc32: int, sent: Sent | None = None) -> None:
         """Write one part to its place; see :class:`etcetera.stores.Upload`."""
         check_part(number, len(data), self.part_size, self.store.limits.max_parts)
         await self.store.run(self._write, number, data, key=self.key)
@@ -326,12 +320,8 @@ class FileStore:
     async def unfinished(self, before: datetime) -> AsyncIterator[UploadInfo]:
         """Yield idle uploads; see :class:`etcetera.stores.Store`."""
         for key, path, status in await self.run(dead_parts, self.directory, before.timestamp()):
-            yield UploadInfo(
-                key=key,
-                id=str(path),
-                size=status.st_size,
-                modified=time_from(status.st_mtime),
-            )
+            modified = time_from(status.st_mtime)
+            yield UploadInfo(key=key, id=str(path), size=status.st_size, modified=modified)
 
     async def abandon(self, key: str, upload: str) -> None:
         """Remove a hidden file that nobody holds; see :class:`etcetera.stores.Store`."""

@@ -107,7 +107,8 @@ def replay(
         InterruptedError: *stop* was set.
     """
     rows = Rows(saved.rows)
-    job, size = None, 0
+    job: Group | Slice | None = None
+    size = 0
     try:
         for _ in range(saved.frames):
             if stop.is_set():
