@@ -60,15 +60,19 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(
-        ("aclean", "acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"), "api"
+        ("aclean", "acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"),
+        "api",
     ),
     **dict.fromkeys(
-        ("clean", "create", "dataset", "info", "ls", "pull", "purge", "push", "register"), "blocking"
+        ("clean", "create", "dataset", "info", "ls", "pull", "purge", "push", "register"),
+        "blocking",
     ),
     "Config": "config",
     "EtceteraError": "errors",
     "Progress": "progress",
-    **dict.fromkeys(("DatasetInfo", "Leftover", "PartitionInfo", "PullResult", "PushResult"), "results"),
+    **dict.fromkeys(
+        ("DatasetInfo", "Leftover", "PartitionInfo", "PullResult", "PushResult"), "results"
+    ),
 }
 
 

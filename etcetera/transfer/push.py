@@ -351,7 +351,8 @@ def _pack_frames(
             yield saved.rest, size if saved.rest else 0
         count = chosen.threads if chosen.processes else 0
         processes = stack.enter_context(workers(count, "pack", os.fsencode(scanned.root)))
-        packed = ordered(pack, remembered(jobs), threads=chosen.threads, window=2 * chosen.threads + 4)
+        window = 2 * chosen.threads + 4
+        packed = ordered(pack, remembered(jobs), threads=chosen.threads, window=window)
         stack.callback(packed.close)
         for job, (frame, members) in packed:
             index.add_frame(frame, members)
