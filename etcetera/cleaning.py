@@ -86,7 +86,7 @@ def _leftover(
     size = 0
     for directory, _, names in os.walk(path):
         for name in names:
-            size += os.lstat(os.path.join(directory, name)).st_size  # noqa: PTH116, PTH118
+            size += (Path(directory) / name).lstat().st_size
     return Leftover(
         kind=kind,
         name=path.name.partition(".")[0],

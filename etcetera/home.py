@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio.to_thread
 
@@ -30,11 +30,13 @@ from etcetera.errors import (
     os_errors,
 )
 from etcetera.install import Installer, taken
-from etcetera.journals import Journals
 from etcetera.locks import locked
 from etcetera.receipts import Receipt, Receipts
 from etcetera.removal import remove_tree
 from etcetera.staging import PRIVATE, Private, Resumable, no_directory
+
+if TYPE_CHECKING:
+    from etcetera.journals import Journals
 
 _logger = logging.getLogger("etcetera")
 
@@ -68,8 +70,13 @@ class Home:
         self._private = Private(path)
         self._receipts = Receipts(path / PRIVATE / "receipts")
         self._installer = Installer(path, self._private, self._receipts)
-        self.journals = Journals(self._private)
+
+    @property
+    def journals(self) -> "Journals":
         """Of pushes that can be gone on with."""
+        from etcetera.journals import Journals  # with what packs and sends: listing needs none
+
+        return Journals(self._private)
 
     def names(self) -> list[str]:
         """Return the names of the datasets, sorted; broken links are among them.

@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import EtceteraError
