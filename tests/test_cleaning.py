@@ -31,9 +31,9 @@ class Site:
             etc.push("big", config=self.config)
         assert len(self.store.uploads) == 1
 
-    def clean(self, **options: bool) -> list[tuple[str, str, bool]]:
+    def clean(self, *, force: bool = False, dry_run: bool = False) -> list[tuple[str, str, bool]]:
         """What is found: kind, name and whether it is removed."""
-        found = etc.clean(config=self.config, **options)
+        found = etc.clean(config=self.config, force=force, dry_run=dry_run)
         return [(one.kind, one.name, one.removed) for one in found]
 
 

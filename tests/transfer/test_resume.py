@@ -69,11 +69,6 @@ async def break_off(tmp_path: Path, root: Path, part: int, every: int = PART) ->
     return store
 
 
-def parts_of(store: MemoryStore) -> int:
-    """How many parts were sent."""
-    return store.calls["put_part"]
-
-
 @pytest.mark.parametrize("part", [3, 5, 9, 17, 25, "complete"])
 async def test_goes_on(part: int | str, tmp_path: Path, root: Path) -> None:
     """Wherever the line dies, the next push goes on, and the archive is that of a single run."""
