@@ -11,7 +11,7 @@ from etcetera.home import Home
 from etcetera.journals import place
 from etcetera.repository import SUFFIX, Repository, open_repository
 from etcetera.results import Leftover
-from etcetera.staging import Private, abandoned, discard
+from etcetera.staging import Private, abandoned, can_be_resumed, discard
 from etcetera.transfer.flow import in_thread
 from etcetera.transfer.journal import DamagedJournal, Journal, Saved
 from etcetera.transfer.scan import scan
@@ -29,7 +29,7 @@ async def clean_home(
         force: Whether to remove also what could be gone on with.
         dry_run: Only tell.
     """
-    found = await in_thread(_clean_directories, home, dry_run)
+    found = await in_thread(_clean_directories, home, force, dry_run)
     for journal in await in_thread(lambda: list(home.journals.all())):
         try:
             if await in_thread(journal.lock):
@@ -63,13 +63,17 @@ async def clean_repository(
     return found
 
 
-def _clean_directories(home: Home, dry_run: bool) -> list[Leftover]:
+def _clean_directories(home: Home, force: bool, dry_run: bool) -> list[Leftover]:
     private = Private(home.path)
     found: list[Leftover] = []
     for kind in _KINDS:
         for path in abandoned(private.path(kind)):
-            found.append(_leftover(kind, path, "its process is gone", removed=True))
-            if not dry_run:
+            removed, reason = True, "its process is gone"
+            if can_be_resumed(path):
+                removed = force
+                reason = "asked for" if force else "the next pull of it goes on from there"
+            found.append(_leftover(kind, path, reason, removed=removed))
+            if removed and not dry_run:
                 discard(path)
     kept = private.path("kept")
     for path in sorted(kept.iterdir()) if kept.is_dir() else ():

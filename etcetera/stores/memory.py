@@ -265,9 +265,7 @@ class MemoryStore:
         for upload in tuple(self.uploads.values()):
             if upload.modified < before:
                 size = sum(map(len, upload.parts.values()))
-                yield UploadInfo(
-                    key=upload.key, id=upload.id, size=size, modified=upload.modified
-                )
+                yield UploadInfo(key=upload.key, id=upload.id, size=size, modified=upload.modified)
 
     async def abandon(self, key: str, upload: str) -> None:  # noqa: ARG002 - the id is enough
         """Abort an upload; see :class:`etcetera.stores.Store`."""

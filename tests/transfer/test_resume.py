@@ -54,9 +54,7 @@ async def push_on(
     chosen = chosen or options()
     prepared = await prepare(root, store, chosen)
     journal = journal_at(tmp_path, every)
-    return await push(
-        prepared, store, KEY, chosen, overwrite=False, report=report, journal=journal
-    )
+    return await push(prepared, store, KEY, chosen, overwrite=False, report=report, journal=journal)
 
 
 async def break_off(tmp_path: Path, root: Path, part: int, every: int = PART) -> MemoryStore:
