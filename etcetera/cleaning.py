@@ -76,9 +76,10 @@ def _clean_directories(home: Home, force: bool, dry_run: bool) -> list[Leftover]
             if removed and not dry_run:
                 discard(path)
     kept = private.path("kept")
-    for path in sorted(kept.iterdir()) if kept.is_dir() else ():
-        found.append(_leftover("kept", path, "no repository has a copy", removed=False))
-    return found
+    return found + [
+        _leftover("kept", path, "no repository has a copy", removed=False)
+        for path in (sorted(kept.iterdir()) if kept.is_dir() else ())
+    ]
 
 
 _KINDS: tuple[Literal["staging", "trash"], ...] = ("staging", "trash")

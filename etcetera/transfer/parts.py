@@ -125,7 +125,7 @@ def cut(
     pieces: Iterable[tuple[bytes, int]],
     buffers: Buffers,
     first: int = 1,
-    note: Callable[[int, memoryview], None] = lambda number, rest: None,
+    note: Callable[[int, memoryview], None] | None = None,
 ) -> Iterator[Part]:
     """Regroup *pieces* into numbered parts.
 
@@ -144,7 +144,8 @@ def cut(
         while view:
             if filled == len(buffer):
                 # Only now is it known that this part is not the last.
-                note(number, view)
+                if note is not None:
+                    note(number, view)
                 yield _part(number, buffer, filled, size - tar_size, last=False)
                 number, size, filled = number + 1, tar_size, 0
                 buffer = buffers.take()

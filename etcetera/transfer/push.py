@@ -314,12 +314,6 @@ def _pack_frames(
     chosen = crew(options, scanned.total.files, scanned.total.bytes)
     large: dict[LargeFile, None] = {}
 
-    def remembered(jobs: Iterator[Group | Slice]) -> Iterator[Group | Slice]:
-        for job in jobs:
-            if isinstance(job, Slice):
-                large[job.file] = None
-            yield job
-
     def close_large() -> None:
         for file in large:
             file.close()
@@ -338,7 +332,6 @@ def _pack_frames(
         stack.callback(os.close, root)
         stack.callback(close_large)
         jobs = group(scanned.entries())
-        skipped = 0
         if saved is None:
             yield codec.GZIP_HEADER, 0
         else:
@@ -347,12 +340,13 @@ def _pack_frames(
                 # The state of a SHA-256 cannot be kept.
                 large[inside.file] = None
                 inside.file.skip(root, inside.number + 1, stop)
-            skipped = max(0, saved.sent - index.length)
             yield saved.rest, size if saved.rest else 0
+        # Of the index, which is made anew:
+        skipped = max(0, saved.sent - index.length) if saved else 0
         count = chosen.threads if chosen.processes else 0
         processes = stack.enter_context(workers(count, "pack", os.fsencode(scanned.root)))
         window = 2 * chosen.threads + 4
-        packed = ordered(pack, remembered(jobs), threads=chosen.threads, window=window)
+        packed = ordered(pack, _remember(jobs, large), threads=chosen.threads, window=window)
         stack.callback(packed.close)
         for job, (frame, members) in packed:
             index.add_frame(frame, members)
@@ -364,7 +358,22 @@ def _pack_frames(
             yield frame.data, frame.size
     if checkpoints is not None:
         checkpoints.end_frames()
-    for data in index.finish(LADDER[0] if options.level is None else options.level):
+    yield from _finish(index, LADDER[0] if options.level is None else options.level, skipped)
+
+
+def _remember(
+    jobs: Iterator[Group | Slice], large: dict[LargeFile, None]
+) -> Iterator[Group | Slice]:
+    """Yield *jobs*, and note in *large* the files that have to be closed."""
+    for job in jobs:
+        if isinstance(job, Slice):
+            large[job.file] = None
+        yield job
+
+
+def _finish(index: IndexWriter, level: int, skipped: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the index without its first *skipped* bytes."""
+    for data in index.finish(level):
         yield data[skipped:], 0
         skipped = max(0, skipped - len(data))
 
