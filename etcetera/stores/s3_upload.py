@@ -30,6 +30,8 @@ from etcetera.stores.s3_publish import NONCE, Publication
 from etcetera.stores.s3_unfinished import NO_UPLOAD, check_parts_known
 
 _NO_CHECKSUMS = frozenset[str | int]({"NotImplemented", "InvalidArgument", "InvalidRequest", 501})
+_NOT_TWICE = frozenset[str | int]({"NotImplemented", 501})
+"""Said by servers that pass parts on at once: one that an earlier push sent must stay the same."""
 _logger = logging.getLogger("etcetera")
 
 
@@ -73,6 +75,7 @@ class S3Upload:
     _beginning: bool = False
     _publishing: bool = False
     _published: bool = False
+    _resumed: bool = False
 
     async def begin(self) -> None:
         """Ask for the upload; when cancelled, still wait a little to learn its id."""
@@ -81,7 +84,7 @@ class S3Upload:
 
     async def resume(self, earlier: Unfinished) -> None:
         """Go on with an upload, if the server still has the parts that a journal knows."""
-        self.id, self.keep = earlier.id, True
+        self.id, self.keep, self._resumed = earlier.id, True, True
         if earlier.state.get("public") != str(self.public):
             raise CannotResume("the setting public has changed")
         try:
@@ -139,15 +142,19 @@ class S3Upload:
             check: dict[str, Any] = {"ChecksumCRC32": encoded}
         else:
             check = {"ContentMD5": await content_md5(data)}
-        answer = await self._call(
-            "upload_part",
-            Key=self.key,
-            UploadId=self.id,
-            PartNumber=number,
-            body=data,
-            sent=sent,
-            **check,
-        )
+        try:
+            answer = await self._call(
+                "upload_part",
+                _NOT_TWICE if self._resumed else (),
+                Key=self.key,
+                UploadId=self.id,
+                PartNumber=number,
+                body=data,
+                sent=sent,
+                **check,
+            )
+        except Refused as refusal:
+            raise CannotResume(f"its parts cannot be replaced ({refusal})") from refusal
         if not answer.get("ETag"):
             raise StoreError(f"{self.connection.place.endpoint} took part {number} without an ETag")
         part = {"PartNumber": number, "ETag": answer["ETag"]}

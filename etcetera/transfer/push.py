@@ -35,7 +35,10 @@ _FIRST_PARTS = 2
 _logger = logging.getLogger("etcetera")
 
 Report = Callable[[int, int], None]
-"""Told the tar bytes and the archive bytes of each part once it is stored."""
+"""Told the tar bytes and the archive bytes of each part once it is stored.
+
+Tar bytes are taken back, as a negative number, if an earlier push turns out to be of no use.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +105,10 @@ async def push(
     describe = partial(facts, prepared.scan, prepared.plan, options)
     run = partial(
         _push, prepared, store, key, options,
-        overwrite=overwrite, report=report, publishing=publishing,
+        overwrite=overwrite, publishing=publishing,
     )  # fmt: skip
     if journal is None:
-        return await run(look=look, checkpoints=None)
+        return await run(look=look, checkpoints=None, report=report)
     try:
         if await in_thread(journal.exists):
             if look is not None:
@@ -113,11 +116,21 @@ async def push(
                 look = None
             saved = await load_earlier(journal, describe, store, key)
             if saved is not None:
+                done = 0
+
+                def count(size: int, sent: int) -> None:
+                    nonlocal done
+                    done += size
+                    report(size, sent)
+
+                checkpoints = Checkpoints(journal, describe, saved)
                 try:
-                    return await run(look=None, checkpoints=Checkpoints(journal, describe, saved))
+                    return await run(look=None, checkpoints=checkpoints, report=count)
                 except CannotResume as problem:
                     await drop(journal, problem)
-        return await run(look=look, checkpoints=Checkpoints(journal, describe, None))
+                    report(-done, 0)
+        checkpoints = Checkpoints(journal, describe, None)
+        return await run(look=look, checkpoints=checkpoints, report=report)
     finally:
         journal.close()
 
