@@ -1,6 +1,7 @@
 """``etc clean``: what interrupted transfers left."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 import etcetera as etc
 from etcetera import journals
 from etcetera.errors import NetworkError, UsageError
+from etcetera.home import Home
+from etcetera.staging import RESUME_DAYS
 from etcetera.stores.memory import MemoryStore, memory_store
 from etcetera.transfer.journal import Journal
 from tests.datasets import make_large_dataset
@@ -116,3 +119,25 @@ def test_staging(site: Site) -> None:
     ]  # fmt: skip
     assert not dead.exists()
     assert kept.exists()
+
+
+@pytest.mark.parametrize("why", ["force", "age"])
+def test_staging_to_go_on_from(why: str, tmp_path: Path) -> None:
+    """What a pull left for the next one goes on request, or when it is old."""
+    config = etc.Config(f"memory://{tmp_path.name}", tmp_path / "home")
+    with Home(config.home).stage_pull("big") as resumable:
+        (resumable.tree / "file").write_bytes(bytes(100))
+        resumable.keep()
+        staged = resumable.tree.parent
+
+    def clean(*, force: bool = False) -> list[tuple[str, str, bool]]:
+        found = etc.clean(config=config, force=force)
+        return [(one.kind, one.name, one.removed) for one in found]
+
+    assert clean() == [("staging", "big", False)]
+    assert staged.exists()
+    if why == "age":
+        old = time.time() - (RESUME_DAYS + 1) * 86400
+        os.utime(staged / "resume.json", (old, old))
+    assert clean(force=why == "force") == [("staging", "big", True)]
+    assert not staged.exists()

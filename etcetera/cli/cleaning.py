@@ -32,7 +32,7 @@ def clean(
     ] = "7",
     force: Annotated[
         bool,
-        typer.Option("-f", "--force", help="Also what the same push could go on with, at home."),
+        typer.Option("-f", "--force", help="Also what could be gone on with, at home."),
     ] = False,
     dry_run: DryRun = False,
     repository: RemoteRepository = None,

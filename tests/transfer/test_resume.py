@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etcetera.errors import AlreadyExists, NetworkError, NotAllowed
-from etcetera.stores import UploadInfo
+from etcetera.stores import CannotResume, UploadInfo
 from etcetera.stores.memory import MemoryStore
 from etcetera.transfer.journal import CHECKPOINT, DamagedJournal, Journal
 from etcetera.transfer.options import TransferOptions
@@ -149,6 +149,21 @@ async def test_begins_anew(change: str, tmp_path: Path, root: Path) -> None:
     pushed = await push_on(tmp_path, root, store, chosen)
     assert pushed.resumed == 0
     assert store.objects[KEY][1] == await packed(root, chosen)
+    assert not store.uploads
+    assert not (tmp_path / "journal").exists()
+
+
+async def test_refused_on_the_way(tmp_path: Path, root: Path) -> None:
+    """A store that takes no more parts of an earlier upload gets another one."""
+    store = await break_off(tmp_path, root, 9)
+    store.calls.clear()
+    store.faults["put_part", 3] = CannotResume("they cannot be replaced")
+    seen: list[int] = []
+    pushed = await push_on(tmp_path, root, store, report=lambda tar, _: seen.append(tar))
+    assert pushed.resumed == 0
+    assert store.objects[KEY][1] == await packed(root, options())
+    assert min(seen) < 0
+    assert sum(seen) == (await prepare(root, store, options())).scan.tar_size
     assert not store.uploads
     assert not (tmp_path / "journal").exists()
 
