@@ -17,11 +17,37 @@ from etcetera.dataset import Dataset
 
 if TYPE_CHECKING:
     from etcetera.api import aclean, acreate, adataset, ainfo, als, apull, apurge, apush, aregister
-    from etcetera.blocking import clean, create, dataset, info, ls, pull, purge, push, register
+    from etcetera.blocking import (
+        clean,
+        create,
+        dataset,
+        info,
+        lock,
+        ls,
+        pull,
+        purge,
+        push,
+        register,
+        status,
+        sync,
+        verify,
+    )
     from etcetera.config import Config
     from etcetera.errors import EtceteraError
+    from etcetera.pins import Lock, Pin
     from etcetera.progress import Progress
-    from etcetera.results import DatasetInfo, Leftover, PartitionInfo, PullResult, PushResult
+    from etcetera.results import (
+        DatasetInfo,
+        DatasetStatus,
+        Leftover,
+        PartitionInfo,
+        PullResult,
+        PushResult,
+        SyncResult,
+        VerifyResult,
+    )
+    from etcetera.verification import averify
+    from etcetera.versions import alock, astatus, async_
 else:
     # The import above has bound the module of that name; the function is meant, see __getattr__.
     del dataset
@@ -32,30 +58,43 @@ __all__ = [
     "Config",
     "Dataset",
     "DatasetInfo",
+    "DatasetStatus",
     "EtceteraError",
     "Leftover",
+    "Lock",
     "PartitionInfo",
+    "Pin",
     "Progress",
     "PullResult",
     "PushResult",
+    "SyncResult",
+    "VerifyResult",
     "aclean",
     "acreate",
     "adataset",
     "ainfo",
+    "alock",
     "als",
     "apull",
     "apurge",
     "apush",
     "aregister",
+    "astatus",
+    "async_",
+    "averify",
     "clean",
     "create",
     "dataset",
     "info",
+    "lock",
     "ls",
     "pull",
     "purge",
     "push",
     "register",
+    "status",
+    "sync",
+    "verify",
 ]
 
 _MODULES = {
@@ -63,25 +102,33 @@ _MODULES = {
         ("aclean", "acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"),
         "api",
     ),
+    "averify": "verification",
+    **dict.fromkeys(("alock", "astatus", "async_"), "versions"),
     **dict.fromkeys(
         ("clean", "create", "dataset", "info", "ls", "pull", "purge", "push", "register"),
         "blocking",
     ),
+    **dict.fromkeys(("lock", "status", "sync", "verify"), "blocking"),
     "Config": "config",
     "EtceteraError": "errors",
     "Progress": "progress",
+    **dict.fromkeys(("Lock", "Pin"), "pins"),
     **dict.fromkeys(
         ("DatasetInfo", "Leftover", "PartitionInfo", "PullResult", "PushResult"), "results"
     ),
+    **dict.fromkeys(("DatasetStatus", "SyncResult", "VerifyResult"), "results"),
 }
+
+_ASYNC = ("api", "verification", "versions")
+"""Where the async functions are."""
 
 
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module 'etcetera' has no attribute {name!r}")
     module = f"etcetera.{_MODULES[name]}"
-    if module == "etcetera.api" and _loop_is_running() and not _is_imported(module):
-        return _imported_in_thread(name)
+    if _MODULES[name] in _ASYNC and _loop_is_running() and not _is_imported(module):
+        return _imported_in_thread(name, module)
     value = getattr(import_module(module), name)
     globals()[name] = value
     return value
@@ -98,16 +145,16 @@ def _loop_is_running() -> bool:
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
-def _imported_in_thread(name: str) -> object:
+def _imported_in_thread(name: str, module: str) -> object:
     """Stand in for an async function while importing it would make an event loop wait."""
     from asyncio import to_thread
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        module = await to_thread(import_module, "etcetera.api")
-        return await getattr(module, name)(*args, **kwargs)
+        imported = await to_thread(import_module, module)
+        return await getattr(imported, name)(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"See :func:`etcetera.api.{name}`."
+    call.__doc__ = f"See :func:`{module}.{name}`."
     return call
 
 

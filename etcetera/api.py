@@ -23,13 +23,14 @@ from etcetera.errors import (
     UsageError,
 )
 from etcetera.home import Home
+from etcetera.pins import check_digest, require_digest
 from etcetera.progress import Meter, ProgressCallback
 from etcetera.pulling import Pulling, naming
 from etcetera.receipts import Receipt
 from etcetera.repository import open_repository, split_name
 from etcetera.results import DatasetInfo, Leftover, Listing, PullResult, PushResult
 from etcetera.singleflight import share
-from etcetera.transfer.flow import beside, in_thread
+from etcetera.transfer.flow import beside, in_thread, in_threads
 from etcetera.transfer.options import MiB
 from etcetera.transfer.push import prepare
 from etcetera.transfer.push import push as push_archive
@@ -48,6 +49,7 @@ async def adataset(
     config: Config | None = None,
     *,
     repository: str | None = None,
+    digest: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
     """Open a local dataset.
@@ -59,22 +61,26 @@ async def adataset(
         auto_install: The same.
         config: Settings, by default from ``~/.etc.toml`` and the environment.
         repository: Where to pull from, by default the one at the top of the configuration.
+        digest: ``sha256:`` and 64 digits: nothing but this version of the data will do.
         progress: Told how the download goes on.
 
     Raises:
         DatasetNotFound: It is not there, and neither is it to be pulled nor can it be.
         InvalidDataset: What is there is no dataset.
+        DigestMismatch: What is there, or in the repository, has not the digest; or it has changed
+            since it was pulled or pushed.
     """
     repository, name = split_name(name, repository)
-    config = await _loaded(config)
+    check_digest(digest)
+    config = await loaded(config)
     home = Home(config.home)
     if await in_thread(home.find, name) is not None:
         if repository is not None:
             await in_thread(_check_origin, home, name, config.repository(repository))
     elif auto_pull or auto_install:
         await share(
-            (str(home.path), config.repository(repository), name),
-            partial(_pull_missing, name, repository, config),
+            (str(home.path), config.repository(repository), name, digest),
+            partial(_pull_missing, name, repository, config, digest),
             progress,
         )
     else:
@@ -82,6 +88,8 @@ async def adataset(
             f"There is no local dataset {name}: pull it (etc pull {name}), "
             "or ask for it with auto_pull=True"
         )
+    if digest is not None:
+        await scanning(require_digest, home, name, digest)
     return await in_thread(_open, home, name)
 
 
@@ -93,7 +101,7 @@ async def als(
     Raises:
         RepositoryNotFound: The bucket or directory does not exist.
     """
-    config = await _loaded(config)
+    config = await loaded(config)
     if not (remote or repository):
         return await in_thread(Home(config.home).names)
     async with open_repository(config, repository) as remotes:
@@ -104,9 +112,9 @@ async def alisting(
     remote: bool = False, config: Config | None = None, *, repository: str | None = None
 ) -> list[Listing]:
     """List datasets with size, date and kind; looks at every file of the local ones."""
-    config = await _loaded(config)
+    config = await loaded(config)
     if not (remote or repository):
-        return await _scanning(local_listing, Home(config.home))
+        return await scanning(local_listing, Home(config.home))
     async with open_repository(config, repository) as remotes:
         return [
             Listing(
@@ -138,7 +146,7 @@ async def aregister(
         InvalidDataset: The directory is no dataset.
         AlreadyExists: The name is taken and *force* is false.
     """
-    config = await _loaded(config)
+    config = await loaded(config)
     home = Home(config.home)
     directory = await in_thread(_resolve, dirname)
     name = check_name(directory.name if name is None else name)
@@ -167,7 +175,7 @@ async def acreate(
         InvalidName: The dataset or a partition cannot be called so.
     """
     check_name(name)
-    config = await _loaded(config)
+    config = await loaded(config)
     home = Home(config.home)
     async with home.lock(name):
         await in_thread(home.create, name, partitions, force)
@@ -187,7 +195,7 @@ async def apurge(name: str, config: Config | None = None, *, force: bool = False
         NotAllowed: It is in no repository, and *force* is false.
     """
     check_name(name)
-    config = await _loaded(config)
+    config = await loaded(config)
     home = Home(config.home)
     async with home.lock(name):
         await in_thread(home.purge, name, force)
@@ -223,7 +231,7 @@ async def apush(
     """
     began = perf_counter()
     repository, name = split_name(name, repository)
-    config = await _loaded(config)
+    config = await loaded(config)
     home = Home(config.home)
     if await in_thread(home.find, name) is None:
         raise DatasetNotFound(f"There is no local dataset {name}; etc ls shows what there is")
@@ -265,28 +273,32 @@ async def apush(
             meter.total = scanned.tar_size
             meter.tell("transfer")
             journal = await in_thread(home.journals.of, name, remotes.settings, key)
-            pushed = await push_archive(
-                prepared, store, key, config.transfer, overwrite=force, report=meter.add,
-                look=is_replaced, publishing=partial(meter.tell, "publish"), journal=journal,
-            )  # fmt: skip
-            replaces = await is_replaced()
-        receipt = Receipt(
-            operation="push",
-            name=name,
-            repository=remotes.settings.url,
-            etag=pushed.info.etag,
-            digest=pushed.digest,
-            files=scanned.total.files,
-            bytes=scanned.total.bytes,
-            fingerprint=scanned.fingerprint,
-            newest=scanned.newest,
-            inode=scanned.inode,
-        )
-        try:
-            await in_thread(home.write_receipt, receipt)
-        except EtceteraError as error:
-            # It is published all the same; without a receipt, purging it asks for --force.
-            _logger.warning("%s was published, but not noted in %s: %s", name, home.path, error)
+            async with in_threads(home.index_copy()) as copy:
+                pushed = await push_archive(
+                    prepared, store, key, config.transfer, overwrite=force, report=meter.add,
+                    look=is_replaced, publishing=partial(meter.tell, "publish"), copy=copy,
+                    journal=journal,
+                )  # fmt: skip
+                replaces = await is_replaced()
+                receipt = Receipt(
+                    operation="push",
+                    name=name,
+                    repository=remotes.settings.url,
+                    etag=pushed.info.etag,
+                    digest=pushed.digest,
+                    files=scanned.total.files,
+                    bytes=scanned.total.bytes,
+                    fingerprint=scanned.fingerprint,
+                    newest=scanned.newest,
+                    inode=scanned.inode,
+                )
+                try:
+                    await in_thread(home.write_receipt, receipt, copy)
+                except EtceteraError as error:
+                    # It is published all the same; without a receipt, purging it asks for --force.
+                    _logger.warning(
+                        "%s was published, but not noted in %s: %s", name, home.path, error
+                    )
         meter.finish()
         return result(
             archive_bytes=pushed.info.size,
@@ -308,6 +320,7 @@ async def apull(
     partitions: Iterable[str] = (),
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    digest: str | None = None,
     dry_run: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PullResult:
@@ -330,6 +343,7 @@ async def apull(
         partitions: Names of the partitions that are wanted.
         include: Patterns of the paths that are wanted, as ``data/train/*.json``.
         exclude: Patterns of the paths that are left out in any case.
+        digest: ``sha256:`` and 64 digits: nothing but this version of the data is installed.
         dry_run: Say what would be fetched; fetch no more than the index.
         progress: Told how it goes on.
 
@@ -339,11 +353,13 @@ async def apull(
         AlreadyExists: There is a local one of this name and *force* is false; or a part of one,
             and the repository has another version by now.
         ArchiveError: The archive is damaged, or is none.
+        DigestMismatch: It has another digest.
         NoSpace: It does not fit on the disk.
     """
     repository, name = split_name(name, repository)
+    check_digest(digest)
     selection = Selection.of(partitions, include, exclude)
-    config = await _loaded(config)
+    config = await loaded(config)
     config.repository(repository)  # a wrong configuration is told before anything is locked
     pulling = Pulling(
         home=Home(config.home),
@@ -351,6 +367,7 @@ async def apull(
         config=config,
         repository=repository,
         selection=selection,
+        digest=digest,
         force=force,
         progress=progress,
     )
@@ -380,9 +397,9 @@ async def ainfo(
         ArchiveError: The archive's index is damaged.
     """
     repository, name = split_name(name, repository)
-    config = await _loaded(config)
+    config = await loaded(config)
     if not (remote or repository):
-        return await _scanning(local_info, Home(config.home), name)
+        return await scanning(local_info, Home(config.home), name)
     async with open_repository(config, repository) as remotes:
         with naming(remotes.url(name)):
             async with remotes.open(name) as (archive, index):
@@ -417,7 +434,7 @@ async def aclean(
     if not 1 <= older_than <= 36500:
         raise UsageError(f"older_than must be from 1 to 36500 days, not {older_than}")
     age = timedelta(days=older_than)
-    config = await _loaded(config)
+    config = await loaded(config)
     home = Home(config.home)
     if not (remote or repository):
         return await clean_home(home, config, age, force=force, dry_run=dry_run)
@@ -425,7 +442,8 @@ async def aclean(
         return await clean_repository(remotes, home, age, dry_run=dry_run)
 
 
-async def _loaded(config: Config | None) -> Config:
+async def loaded(config: Config | None) -> Config:
+    """Return *config*, or the settings of ``~/.etc.toml`` and the environment."""
     if config is None:
         return await in_thread(Config.load)
     if not isinstance(config, Config):
@@ -436,7 +454,7 @@ async def _loaded(config: Config | None) -> Config:
     return config
 
 
-async def _scanning(
+async def scanning(
     function: Callable[[*Arguments, threading.Event], Result], *args: *Arguments
 ) -> Result:
     """Call what scans directories in a thread; a cancellation makes it end early."""
@@ -460,14 +478,23 @@ def _check_origin(home: Home, name: str, settings: RepositorySettings) -> None:
 
 
 async def _pull_missing(
-    name: str, repository: str | None, config: Config, progress: ProgressCallback
+    name: str,
+    repository: str | None,
+    config: Config,
+    digest: str | None,
+    progress: ProgressCallback,
 ) -> None:
     home = Home(config.home)
     async with home.lock(name):
         # Another process may have been faster.
         if await in_thread(home.find, name) is None:
             pulling = Pulling(
-                home=home, name=name, config=config, repository=repository, progress=progress
+                home=home,
+                name=name,
+                config=config,
+                repository=repository,
+                digest=digest,
+                progress=progress,
             )
             await pulling.run()
 

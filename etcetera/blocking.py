@@ -13,11 +13,21 @@ from typing import ParamSpec, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
-from etcetera import api
+from etcetera import api, verification, versions
 from etcetera.config import Config
 from etcetera.dataset import Dataset
+from etcetera.pins import Lock
 from etcetera.progress import ProgressCallback
-from etcetera.results import DatasetInfo, Leftover, Listing, PullResult, PushResult
+from etcetera.results import (
+    DatasetInfo,
+    DatasetStatus,
+    Leftover,
+    Listing,
+    PullResult,
+    PushResult,
+    SyncResult,
+    VerifyResult,
+)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -40,6 +50,7 @@ def dataset(
     config: Config | None = None,
     *,
     repository: str | None = None,
+    digest: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
     """Open a local dataset, pulling it first if asked to; see :func:`etcetera.api.adataset`."""
@@ -50,6 +61,7 @@ def dataset(
         auto_install,
         config,
         repository=repository,
+        digest=digest,
         progress=progress,
     )
 
@@ -112,6 +124,7 @@ def pull(
     partitions: Iterable[str] = (),
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    digest: str | None = None,
     dry_run: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PullResult:
@@ -125,6 +138,7 @@ def pull(
         partitions=partitions,
         include=include,
         exclude=exclude,
+        digest=digest,
         dry_run=dry_run,
         progress=progress,
     )
@@ -144,6 +158,61 @@ def info(
 ) -> DatasetInfo:
     """Tell what a dataset holds; see :func:`etcetera.api.ainfo`."""
     return run_blocking(api.ainfo, name, remote, config, repository=repository)
+
+
+def verify(
+    name: str,
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    quick: bool = False,
+    progress: ProgressCallback | None = None,
+) -> VerifyResult:
+    """Check every file of a dataset; see :func:`etcetera.verification.averify`."""
+    return run_blocking(
+        verification.averify,
+        name,
+        remote,
+        config,
+        repository=repository,
+        quick=quick,
+        progress=progress,
+    )
+
+
+def checksums(
+    name: str,
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+) -> dict[str, str]:
+    """Tell the SHA-256 of each file; see :func:`etcetera.verification.achecksums`."""
+    return run_blocking(verification.achecksums, name, remote, config, repository=repository)
+
+
+def status(
+    name: str | None = None, config: Config | None = None, *, repository: str | None = None
+) -> list[DatasetStatus]:
+    """Compare datasets with the repositories; see :func:`etcetera.versions.astatus`."""
+    return run_blocking(versions.astatus, name, config, repository=repository)
+
+
+def lock(names: Iterable[str] = (), config: Config | None = None) -> Lock:
+    """Tell which versions are here; see :func:`etcetera.versions.alock`."""
+    return run_blocking(versions.alock, names, config)
+
+
+def sync(
+    filename: str | PathLike[str],
+    config: Config | None = None,
+    *,
+    dry_run: bool = False,
+    progress: ProgressCallback | None = None,
+) -> list[SyncResult]:
+    """Have the versions that a lock file names; see :func:`etcetera.versions.async_`."""
+    return run_blocking(versions.async_, filename, config, dry_run=dry_run, progress=progress)
 
 
 def clean(

@@ -186,6 +186,15 @@ class Config:
         """Return the names of all repositories, as :meth:`repository` takes them."""
         return sorted(self._repositories)
 
+    def repository_at(self, url: str) -> RepositorySettings | None:
+        """Return the settings of the repository that has *url*; ``None`` if none has.
+
+        Args:
+            url: As :func:`redact_url` leaves it.
+        """
+        known = (self._repositories[name] for name in sorted(self._repositories))
+        return next((one for one in known if redact_url(one.url) == url), None)
+
     def settings(self) -> list[Setting]:
         """List every setting in force with its origin, secrets masked."""
         values: dict[str, object] = {"url": self.url, "home": str(self.home)}
@@ -324,27 +333,41 @@ def _expand(path: str, prefix: str, base: Path | None = None) -> Path:
 
 
 def _read_file(path: Path) -> dict[str, object]:
+    table, status = read_toml(path, "configuration file")
+    if _holds_secret(table):
+        _warn_if_exposed(path, status)
+    return table
+
+
+def read_toml(path: Path, what: str) -> tuple[dict[str, object], os.stat_result]:
+    """Read a TOML file.
+
+    Args:
+        path: Where it is.
+        what: What it is called in errors.
+
+    Returns:
+        Its top level, and the status of the file.
+
+    Raises:
+        ConfigError: It is missing, unreadable or not TOML.
+    """
     import tomli
 
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             text = file.read().decode("utf-8-sig")
-        table = tomli.loads(text)
+        return tomli.loads(text), status
     except FileNotFoundError as error:
-        raise ConfigError(f"There is no configuration file {path}") from error
+        raise ConfigError(f"There is no {what} {path}") from error
     except OSError as error:
-        raise ConfigError(
-            f"The configuration file {path} cannot be read: {error.strerror}"
-        ) from error
+        raise ConfigError(f"The {what} {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text, as TOML has to be") from error
     except tomli.TOMLDecodeError as error:
         hint = _toml_hint(text.splitlines()[error.lineno - 1 : error.lineno])
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
-    if _holds_secret(table):
-        _warn_if_exposed(path, status)
-    return table
 
 
 def _toml_hint(lines: list[str]) -> str:

@@ -6,6 +6,7 @@
     │   └── InvalidName
     ├── NotFound (FileNotFoundError)                 3
     │   ├── DatasetNotFound
+    │   ├── NoIndex
     │   └── RepositoryNotFound
     ├── AlreadyExists (FileExistsError)              4
     ├── NotAllowed (PermissionError)                 5
@@ -20,6 +21,7 @@
     │   ├── TruncatedArchive
     │   ├── CorruptArchive
     │   └── UnsafeArchive
+    ├── DigestMismatch (ValueError)                  7
     ├── NoSpace (OSError)                            8
     ├── SourceChanged                                1
     ├── RemoteChanged                                1
@@ -72,6 +74,10 @@ class DatasetNotFound(NotFound):
 
 class NothingSelected(NotFound):
     """A partition or pattern that fits nothing in the dataset."""
+
+
+class NoIndex(NotFound):
+    """Nothing says which files a dataset should hold."""
 
 
 class RepositoryNotFound(NotFound):
@@ -140,6 +146,12 @@ class CorruptArchive(ArchiveError):
 
 class UnsafeArchive(ArchiveError):
     """The archive would write outside its target, or holds what a dataset cannot."""
+
+
+class DigestMismatch(EtceteraError, ValueError):
+    """It is another version of the data than the one that was asked for."""
+
+    exit_code = 7
 
 
 class NoSpace(EtceteraError, OSError):

@@ -12,7 +12,7 @@ import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from etcetera import atomic
 from etcetera.dataset import Dataset, check_name, check_partition, is_name
 from etcetera.errors import (
     DatasetNotFound,
+    EtceteraError,
     InvalidDataset,
     NotAllowed,
     UsageError,
@@ -37,6 +38,7 @@ from etcetera.staging import PRIVATE, Private, Resumable, no_directory
 
 if TYPE_CHECKING:
     from etcetera.journals import Journals
+    from etcetera.transfer.index_copy import IndexCopy, KeptIndex
 
 _logger = logging.getLogger("etcetera")
 
@@ -161,8 +163,32 @@ class Home:
             return None
         return self._receipts.read(name, inode)
 
-    def write_receipt(self, receipt: Receipt) -> None:
+    def index(self, receipt: Receipt) -> "KeptIndex | None":
+        """Open the index that was kept with *receipt*; ``None`` if none was, or it is damaged."""
+        return self._receipts.index(receipt)
+
+    @contextmanager
+    def index_copy(self) -> "Iterator[IndexCopy]":
+        """Yield what takes an index down for :meth:`write_receipt`; it is gone after the block."""
+        # Late, because listing datasets is not to wait for them.
+        from tempfile import TemporaryFile
+
+        from etcetera.transfer.index_copy import IndexCopy
+
+        with ExitStack() as stack:
+            file = None
+            # A transfer must not fail for that.
+            with suppress(EtceteraError), os_errors(f"writing to {self.path}"):
+                directory = self._private.directory("receipts")
+                file = stack.enter_context(TemporaryFile(dir=directory, buffering=0))
+            yield IndexCopy(file)
+
+    def write_receipt(self, receipt: Receipt, copy: "IndexCopy | None" = None) -> None:
         """Keep *receipt*, in the place of what was known of this directory before.
+
+        Args:
+            receipt: What is known now.
+            copy: Of the archive's index.
 
         Raises:
             NotAllowed, NoSpace: It cannot be written.
@@ -170,7 +196,7 @@ class Home:
         check_name(receipt.name)
         self._private.directory("receipts")
         with os_errors(f"writing the receipt of {receipt.name}"):
-            self._receipts.write(receipt)
+            self._receipts.write(receipt, copy)
 
     def create(
         self, name: str, partitions: Iterable[str] = ("train", "test"), force: bool = False
@@ -288,7 +314,14 @@ class Home:
             _logger.debug("Staging %s in %s", name, resumable.tree)
             yield resumable
 
-    def install(self, tree: Path, name: str, receipt: Receipt | None, force: bool) -> Path | None:
+    def install(
+        self,
+        tree: Path,
+        name: str,
+        receipt: Receipt | None,
+        force: bool,
+        copy: "IndexCopy | None" = None,
+    ) -> Path | None:
         """Make a staged tree the dataset *name*.
 
         At every moment, also after a crash or power loss, the name is absent, the old dataset or
@@ -299,6 +332,7 @@ class Home:
             name: The dataset.
             receipt: What vouches for it, with the inode of *tree*; ``None`` if nothing does.
             force: Whether to replace a dataset that has this name.
+            copy: Of the index of the archive that it came from.
 
         Returns:
             Where the replaced dataset is kept, if no repository has a copy of it.
@@ -314,7 +348,7 @@ class Home:
             # An older directory may have had the same inode.
             self._receipts.forget_one(name, inode)
             if receipt is not None:
-                self.write_receipt(receipt)
+                self.write_receipt(receipt, copy)
             try:
                 _logger.debug("Waiting until %s is on the disk", name)
                 atomic.sync_filesystem(tree)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+Operation = Literal["push", "pull", "verify"]
 Phase = Literal["scan", "transfer", "publish", "install", "done"]
 
 
@@ -11,13 +12,13 @@ Phase = Literal["scan", "transfer", "publish", "install", "done"]
 class Progress:
     """One moment of a transfer."""
 
-    operation: Literal["push", "pull"]
+    operation: Operation
     name: str
     """The dataset."""
     phase: Phase
-    """``done`` comes once, and only after the dataset is published or installed."""
+    """``done`` comes once, and only after the dataset is published, installed or checked."""
     done: int
-    """Bytes of the dataset that are safely on the other side."""
+    """Bytes of the dataset that are safely on the other side, or checked."""
     total: int | None
     """Bytes of the dataset, ``None`` while unknown (an archive without an index)."""
     transferred: int
@@ -31,11 +32,9 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 class Meter:
     """Adds up what a transfer has done, and tells."""
 
-    def __init__(
-        self, operation: Literal["push", "pull"], name: str, callback: ProgressCallback | None
-    ) -> None:
+    def __init__(self, operation: Operation, name: str, callback: ProgressCallback | None) -> None:
         self.total: int | None = None
-        self._operation: Literal["push", "pull"] = operation
+        self._operation: Operation = operation
         self._name = name
         self._callback = callback
         self._done = 0

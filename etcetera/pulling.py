@@ -15,6 +15,7 @@ from etcetera.dataset import Dataset
 from etcetera.errors import (
     AlreadyExists,
     ArchiveError,
+    DigestMismatch,
     ExpiredCredentials,
     InvalidDataset,
     NetworkError,
@@ -29,6 +30,7 @@ from etcetera.stores.common import leave_note
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.extract import check_space
 from etcetera.transfer.flow import in_thread, in_threads
+from etcetera.transfer.index_copy import IndexCopy
 from etcetera.transfer.options import MiB
 from etcetera.transfer.pull import Pulled, Survey, pull, survey
 from etcetera.transfer.reuse import Donor
@@ -50,6 +52,8 @@ class Pulling:
     config: Config
     repository: str | None
     selection: Selection = field(default_factory=Selection)
+    digest: str | None = None
+    """What it must have, whatever it is."""
     force: bool = False
     progress: ProgressCallback | None = None
 
@@ -61,6 +65,8 @@ class Pulling:
             url = remotes.url(self.name)
             with naming(url):
                 async with remotes.open(self.name) as (archive, index):
+                    if index is not None:
+                        self._check_digest(index.footer.digest, url)
                     selections = self._selections(receipt, archive, index)
                     result = partial(
                         PullResult,
@@ -87,9 +93,13 @@ class Pulling:
                     meter = Meter("pull", self.name, self.progress)
                     meter.total = wanted.tar_size if wanted else None
                     meter.tell("transfer")
-                    async with in_threads(self.home.stage_pull(self.name)) as staged:
+                    async with (
+                        in_threads(self.home.stage_pull(self.name)) as staged,
+                        in_threads(self.home.index_copy()) as copy,
+                    ):
                         donors = await in_thread(_donors, staged, existing)
-                        if wanted and not any(donor.ours for donor in donors):
+                        ours = any(donor.ours for donor in donors)
+                        if wanted and (selections or existing) and not ours:
                             await in_thread(check_space, staged.tree, wanted.bytes)
                         with self._keeping(staged, meter, resumable=index is not None):
                             pulled = await pull(
@@ -100,12 +110,14 @@ class Pulling:
                                 meter.add,
                                 part=Part(*selections) if selections else None,
                                 donors=donors,
+                                copy=copy,
                             )
+                        self._check_digest(pulled.digest, url)
                         await in_thread(_validate, staged.tree, self.name, url)
                         meter.tell("install")
                         kept = await in_thread(
                             self._install, staged.tree, archive, pulled, selections,
-                            remotes.settings.url, existing is not None,
+                            remotes.settings.url, existing is not None, copy,
                         )  # fmt: skip
         meter.finish()
         return result(
@@ -116,6 +128,13 @@ class Pulling:
             kept=kept,
             seconds=perf_counter() - began,
         )
+
+    def _check_digest(self, found: str, url: str) -> None:
+        if self.digest not in (None, found):
+            raise DigestMismatch(
+                f"{url} has another version of {self.name} than was asked for: its digest is "
+                f"{found}, not {self.digest}; nothing was installed"
+            )
 
     def _look(self) -> tuple[Path | None, Receipt | None]:
         """What is here already, and the receipt of a part that is to be added to.
@@ -177,6 +196,7 @@ class Pulling:
         selections: tuple[Selection, ...],
         repository: str,
         replaces: bool,
+        copy: IndexCopy,
     ) -> Path | None:
         receipt = Receipt(
             operation="pull",
@@ -191,7 +211,7 @@ class Pulling:
             inode=tree.stat().st_ino,
             selections=selections,
         )
-        return self.home.install(tree, self.name, receipt, replaces)
+        return self.home.install(tree, self.name, receipt, replaces, copy)
 
 
 async def _survey(index: Index | None, selections: tuple[Selection, ...]) -> Survey | None:

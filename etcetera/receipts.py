@@ -2,17 +2,21 @@
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from etcetera import atomic
 from etcetera.config import redact_url
-from etcetera.errors import UsageError
+from etcetera.errors import CorruptArchive, UsageError
 from etcetera.transfer.scan import Scan
 from etcetera.transfer.selection import Selection
+
+if TYPE_CHECKING:
+    from etcetera.transfer.index_copy import IndexCopy, KeptIndex
 
 
 def _now() -> str:
@@ -60,7 +64,7 @@ class Receipt:
 
 
 class Receipts:
-    """The receipts of one home, by dataset and directory.
+    """The receipts of one home, by dataset and directory, each with the index of its archive.
 
     A name can have two for a moment: one speaks of the dataset that is there, one of the dataset
     that is about to take its place.
@@ -78,8 +82,22 @@ class Receipts:
             return None
         return receipt if receipt and (receipt.name, receipt.inode) == (name, inode) else None
 
-    def write(self, receipt: Receipt) -> None:
-        """Keep *receipt* in the place of an older one for the same directory.
+    def index(self, receipt: Receipt) -> "KeptIndex | None":
+        """Open the index that came with *receipt*; ``None`` if no legible one did."""
+        # Late, because listing datasets is not to wait for the codecs.
+        from etcetera.transfer.index_copy import KeptIndex
+
+        try:
+            index = KeptIndex(self._index(receipt.name, receipt.inode))
+        except (OSError, CorruptArchive):
+            return None
+        if index.footer.digest == receipt.digest:
+            return index
+        index.close()  # of another receipt, which could not be written
+        return None
+
+    def write(self, receipt: Receipt, copy: "IndexCopy | None" = None) -> None:
+        """Keep *receipt*, and the index, in the place of an older one for the same directory.
 
         That the directory was pulled is not forgotten.
 
@@ -91,27 +109,21 @@ class Receipts:
         older = self.read(receipt.name, receipt.inode)
         pulled = receipt.pulled or (older is not None and older.pulled)
         kept = replace(receipt, repository=redact_url(receipt.repository), pulled=pulled)
-        text = json.dumps(asdict(kept))
-        temporary = path.with_name(f".{os.urandom(8).hex()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            atomic.sync(temporary)
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        index = self._index(receipt.name, receipt.inode)
+        # First, so that every receipt has its index, whenever the process dies.
+        if copy is None or not _write(index, copy.save):
+            index.unlink(missing_ok=True)
+        text = json.dumps(asdict(kept)).encode()
+        _write(path, lambda file: file.write(text))
 
     def forget(self, name: str, *, keep: int | None = None) -> None:
         """Delete all receipts of *name*, but not the one of the inode *keep*."""
-        kept = None if keep is None else self._path(name, keep)
+        kept = () if keep is None else (self._path(name, keep), self._index(name, keep))
         with suppress(OSError):  # one too many vouches for a directory that is gone: harmless
             for path in (self.directory / name).iterdir():
-                if path != kept:
+                if path not in kept:
                     path.unlink()
-            if kept is None:
+            if not kept:
                 (self.directory / name).rmdir()
 
     def forget_one(self, name: str, inode: int) -> None:
@@ -121,9 +133,32 @@ class Receipts:
             OSError: It is there and cannot be deleted.
         """
         self._path(name, inode).unlink(missing_ok=True)
+        self._index(name, inode).unlink(missing_ok=True)
 
     def _path(self, name: str, inode: int) -> Path:
         return self.directory / name / f"{inode}.json"
+
+    def _index(self, name: str, inode: int) -> Path:
+        return self.directory / name / f"{inode}.index"
+
+
+def _write(path: Path, fill: Callable[[BinaryIO], object]) -> bool:
+    """Write a private file, whole or not at all; not at all if *fill* gives ``False``."""
+    temporary = path.with_name(f".{os.urandom(8).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            filled = fill(file)
+        if filled is not False:
+            atomic.sync(temporary)
+            temporary.replace(path)
+            return True
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    temporary.unlink()
+    return False
 
 
 def _parse(given: object) -> Receipt | None:

@@ -138,3 +138,66 @@ class Listing:
     broken: bool = False
     partial: bool = False
     """Whether only a part of it is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyResult:
+    """What a check of a dataset has found; paths come in the order of the archive."""
+
+    name: str
+    kind: Literal["local", "remote"]
+    location: str
+    """A directory, or the URL of an archive."""
+    files: int
+    """That are there and should be."""
+    bytes: int
+    """Of these files."""
+    missing: tuple[str, ...] = ()
+    """What should be there and is not."""
+    changed: tuple[str, ...] = ()
+    """What has another content, kind, link target or executable bit than it should; in an archive,
+    what lies in damaged frames."""
+    extra: tuple[str, ...] = ()
+    """What is there and should not be."""
+    problem: str | None = None
+    """What is wrong with the archive."""
+    quick: bool = False
+    """Whether only sizes and times were compared."""
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as it should be."""
+        return not (self.missing or self.changed or self.extra or self.problem)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetStatus:
+    """How a local dataset compares with the one in the repository."""
+
+    name: str
+    state: Literal["same", "older", "changed", "different", "absent", "unknown"]
+    """``same``: both are as they were pushed or pulled. ``older``: the repository has another
+    version by now, the local one is as it was. ``changed``: the local one has changed, the
+    repository's has not. ``different``: both have. ``absent``: the repository has none.
+    ``unknown``: nobody can tell, see *reason*."""
+    repository: str | None
+    """Its URL."""
+    digest: str | None = None
+    """Of what was pushed or pulled last."""
+    remote_digest: str | None = None
+    """Of what is in the repository, where that was looked up."""
+    reason: str | None = None
+    """Why nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncResult:
+    """What was done, or would be, to have one dataset of a lock file."""
+
+    name: str
+    action: Literal["nothing", "pull", "replace"]
+    digest: str
+    kept: Path | None = None
+    """Where the replaced dataset is, if no repository has a copy of it."""
+    dry_run: bool = False

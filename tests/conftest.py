@@ -1,5 +1,6 @@
 """What every test gets."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,16 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(autouse=True)
+def restored_logger() -> Iterator[None]:
+    """Give the package's logger back as it was."""
+    logger = logging.getLogger("etcetera")
+    before = (logger.handlers, logger.propagate, logger.level)
+    yield
+    logger.handlers, logger.propagate, level = before
+    logger.setLevel(level)  # forgets what it has remembered of levels, too
 
 
 @pytest.fixture(scope="session")

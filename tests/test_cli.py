@@ -26,16 +26,6 @@ from tests.signals import inherited
 from tests.slow_server import slow_server
 
 
-@pytest.fixture(autouse=True)
-def restored_logger() -> Iterator[None]:
-    """Give the package's logger back as it was."""
-    logger = logging.getLogger("etcetera")
-    before = (logger.handlers, logger.propagate, logger.level)
-    yield
-    logger.handlers, logger.propagate, level = before
-    logger.setLevel(level)  # forgets what it has remembered of levels, too
-
-
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty repository, the default one."""

@@ -95,7 +95,7 @@ def ls(
     from etcetera import blocking
 
     if remote or repository:
-        _log_repository(config, repository)
+        log_repository(config, repository)
     if long:
         render.listing(options, blocking.listing(remote, config, repository=repository))
     else:
@@ -216,7 +216,7 @@ def _announce_public(options: Options, config: "Config", name: str, repository: 
     from etcetera.repository import split_name
 
     repository = split_name(name, repository)[0]
-    _log_repository(config, repository)
+    log_repository(config, repository)
     settings = config.repository(repository)
     if settings.public and not (options.quiet or options.json):
         tell(f"etc: Everybody will be able to read {name} (public = true)")
@@ -231,6 +231,7 @@ Examples:
   etc pull lab:flowers         from the repository lab
   etc pull flowers --partition val                   that part of it
   etc pull flowers --include 'data/train/*.json'     these files of it
+  etc pull flowers --digest sha256:...               that version, or nothing
 """
 )
 def pull(
@@ -255,6 +256,10 @@ def pull(
             "--exclude", metavar="PATTERN", help="No files whose path fits this; repeatable."
         ),
     ] = None,
+    digest: Annotated[
+        str | None,
+        typer.Option("--digest", metavar="DIGEST", help="Refuse any other version of the data."),
+    ] = None,
     dry_run: DryRun = False,
     repository: Repository = None,
 ) -> None:
@@ -265,7 +270,7 @@ def pull(
     from etcetera.cli.progress import shown
     from etcetera.repository import split_name
 
-    _log_repository(config, split_name(name, repository)[0])
+    log_repository(config, split_name(name, repository)[0])
     left = f"what was fetched is left below {config.home}, and the next pull removes it"
     with cleaning_up(left, json=options.json), shown(options, name) as progress:
         result = blocking.pull(
@@ -276,6 +281,7 @@ def pull(
             partitions=partition or (),
             include=include or (),
             exclude=exclude or (),
+            digest=digest,
             dry_run=dry_run,
             progress=progress,
         )
@@ -339,6 +345,7 @@ def _registered(config: "Config", name: str) -> "Path | None":
 Examples:
   etc info flowers
   etc info flowers -r --json    of the archive, reading no more than its index
+  etc info flowers --checksums > SHA256SUMS    for sha256sum -c, in its directory
 """
 )
 def info(
@@ -347,6 +354,12 @@ def info(
         str, typer.Argument(metavar="NAME", help="Of a dataset.", autocompletion=described_names)
     ],
     remote: Remote = False,
+    checksums: Annotated[
+        bool,
+        typer.Option(
+            "--checksums", help="The SHA-256 of each file instead, as it was pushed or pulled."
+        ),
+    ] = False,
     repository: RemoteRepository = None,
 ) -> None:
     """Show partitions, files, sizes, meta and digest."""
@@ -356,7 +369,11 @@ def info(
     from etcetera.repository import split_name
 
     if remote or repository or ":" in name:
-        _log_repository(config, split_name(name, repository)[0])
+        log_repository(config, split_name(name, repository)[0])
+    if checksums:
+        found = blocking.checksums(name, remote, config, repository=repository)
+        render.checksums(options, found)
+        return
     render.info(options, blocking.info(name, remote, config, repository=repository))
 
 
@@ -386,7 +403,7 @@ def demo(context: typer.Context) -> None:
     run(options)
 
 
-def _log_repository(config: "Config", repository: str | None) -> None:
+def log_repository(config: "Config", repository: str | None) -> None:
     """Tell where the archives are; the configuration and its errors are looked at in any case."""
     from etcetera.config import redact_url
 

@@ -41,7 +41,12 @@ def show_cells(*cells: str) -> None:
     _print("\t".join(map(clean, cells)))
 
 
-def _print(text: str) -> None:
+def show_for_tools(line: str) -> None:
+    """Print one line that another tool reads byte by byte; a terminal is spared what drives it."""
+    _print(clean(line) if is_terminal() else line.encode())
+
+
+def _print(text: str | bytes) -> None:
     try:
         typer.echo(text)
     except BrokenPipeError:  # whoever reads has seen enough

@@ -12,14 +12,20 @@ if TYPE_CHECKING:
 
 _ALMOST = 0.99
 """What is shown at most before everything is published or installed."""
+_WORDS = {
+    "push": ("pushing", "published"),
+    "pull": ("pulling", "installed"),
+    "verify": ("checking", "checked"),
+}
 
 
 def describe(event: "Progress") -> str:
     """Say what a transfer is doing."""
+    doing, done = _WORDS[event.operation]
     if event.phase == "done":
-        return "published" if event.operation == "push" else "installed"
+        return done
     return {"scan": "scanning", "install": "installing", "publish": "publishing"}.get(
-        event.phase, "pushing" if event.operation == "push" else "pulling"
+        event.phase, doing
     )
 
 

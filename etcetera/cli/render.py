@@ -13,6 +13,7 @@ from etcetera.cli.output import (
     is_terminal,
     show,
     show_cells,
+    show_for_tools,
     show_json,
     to_json,
 )
@@ -187,6 +188,18 @@ def info(options: "Options", result: "DatasetInfo") -> None:
         show("meta")
         for key, value in result.meta.items():
             show(f"  {key}: {value if isinstance(value, str) else to_json(value)}")
+
+
+def checksums(options: "Options", found: dict[str, str]) -> None:
+    """Show the SHA-256 of files, for ``sha256sum -c``."""
+    if options.json:
+        show_json(found)
+        return
+    for path, sha256 in found.items():
+        # As sha256sum does it itself. No path holds a backslash.
+        name = path.replace("\n", "\\n").replace("\r", "\\r")
+        mark = "" if name == path else "\\"
+        show_for_tools(f"{mark}{sha256}  {name}")
 
 
 def _size(size: int | None) -> str | None:

@@ -24,7 +24,7 @@ _SWITCH_SECONDS = 0.0005
 
 def run(arguments: Sequence[str]) -> int:
     """Run ``etc`` with *arguments* and return its exit status."""
-    import etcetera.cli.cleaning  # noqa: F401 - adds its command
+    from etcetera.cli import checks, cleaning  # noqa: F401 - they register their commands
     from etcetera.cli.app import app
 
     began = perf_counter()

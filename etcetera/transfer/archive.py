@@ -20,6 +20,7 @@ from etcetera.transfer.index import (
     parse_root,
     parse_segment,
 )
+from etcetera.transfer.index_copy import IndexCopy
 from etcetera.transfer.options import KiB, MiB
 from etcetera.transfer.paths import order_key
 from etcetera.transfer.tar import END, header
@@ -42,6 +43,7 @@ class Archive:
         self._remote = remote
         self._tail = tail
         self._tail_start = remote.info.size - len(tail)
+        self._copy: IndexCopy | None = None
 
     @property
     def info(self) -> ObjectInfo:
@@ -65,7 +67,22 @@ class Archive:
             return self._tail[start - self._tail_start : stop - self._tail_start]
         middle = min(stop, self._tail_start)
         data = await self._remote.read(start, middle)
+        if self._copy is not None:
+            await in_thread(self._copy.put, start, data)
         return b"".join((data, self._tail[: stop - middle])) if stop > middle else data
+
+    async def copy_from(self, start: int, copy: IndexCopy) -> None:
+        """Have *copy* take down whatever is read from byte *start* on."""
+        await in_thread(copy.begin, start)
+        await in_thread(copy.put, self._tail_start, self._tail)
+        self._copy = copy
+
+    async def copy_rest(self) -> None:
+        """Read what the copy still lacks."""
+        if self._copy is not None:
+            for start, stop in self._copy.gaps(self.info.size):
+                for position in range(start, stop, _INDEX_READ):
+                    await self.read(position, min(position + _INDEX_READ, stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +149,21 @@ class Index:
             or not self.archive.tail.endswith(codec.FINAL_BLOCK + trailer)
         ):
             raise CorruptArchive("archive is corrupt: wrong checksum, length or header")
+
+    async def check_index(self) -> None:
+        """Check every byte between the data frames and the footer, also those without a meaning.
+
+        Raises:
+            CorruptArchive: One is not as it was written; not noticed without a checksum in the
+                footer, which earlier versions did not write.
+        """
+        start, stop = self.root.data_stop, self.archive.info.size - TAIL
+        crc32 = 0
+        for position in range(start, stop, _INDEX_READ):
+            data = await self.archive.read(position, min(position + _INDEX_READ, stop))
+            crc32 = await in_thread(codec.crc32, data, crc32)
+        if self.footer.crc32 not in (None, crc32):
+            raise CorruptArchive("archive is corrupt: wrong checksum of the index")
 
     async def find(self, path: str) -> tuple[MemberPlace, list[SegmentPlace]] | None:
         """Look one path up; ``None`` if it is not there.

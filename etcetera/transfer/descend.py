@@ -4,12 +4,16 @@ A path given to the system in one piece would follow whatever link somebody puts
 however shortly before it was looked at.
 """
 
+import errno
 import os
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+"""What opening a file fails with where there is none, or a link or socket."""
 
 
 class Descent:
@@ -64,6 +68,15 @@ class Descent:
             raise
         self._path, self.descriptor = path, descriptor
         return descriptor
+
+    def open(self, path: str) -> int:
+        """Open the file *path*, relative to the root, for reading; nothing is waited for.
+
+        Raises:
+            OSError: It cannot be opened; one of :data:`NO_FILE` if there is no such file.
+        """
+        directory, _, name = path.rpartition("/")
+        return os.open(name, _FILE, dir_fd=self.enter(directory))
 
     def _leave(self) -> None:
         if self.descriptor != self._root:

@@ -55,20 +55,3 @@ def digest_row(entry: Entry, sha256: str) -> bytes:
 def kind_code(entry: Entry) -> str:
     """``f``, ``x`` (an executable file), ``d`` or ``l``."""
     return "x" if entry.kind == "f" and entry.mode & 0o100 else entry.kind
-
-
-def sortable_row(entry: Entry, sha256: str) -> bytes:
-    """One entry in the least memory, sorted as the digest wants it; for entries in any order."""
-    what = entry.target.encode() if entry.kind == "l" else bytes.fromhex(sha256)
-    key = order_key(entry.path).encode()
-    # No path has two NULs in a row, and nothing sorts before a NUL.
-    return b"%s\0\0%s%s" % (key, kind_code(entry).encode(), what)
-
-
-def from_sortable_row(row: bytes) -> tuple[str, bytes]:
-    """The path of a row of :func:`sortable_row`, and its row of the digest."""
-    key, _, rest = row.partition(b"\0\0")
-    kind, what = rest[:1], rest[1:]
-    path = key[1:].replace(b"\0", b"/")
-    text = what if kind == b"l" else what.hex().encode()
-    return path.decode(), b"%s %s\0%s\0" % (kind, text, path)

@@ -226,11 +226,11 @@ class Writer:
         try:
             source = os.dup(self._descent.enter(directory))
         except OSError as error:
-            raise _no_target(entry) from error
+            raise no_target(entry) from error
         try:
             status = os.lstat(name, dir_fd=source)
             if not stat.S_ISREG(status.st_mode):
-                raise _no_target(entry)
+                raise no_target(entry)
             sha256 = self._extractor.digest_of(source, name, status)
             where, _, new = entry.path.rpartition("/")
             parent = self._enter(where)
@@ -239,7 +239,7 @@ class Writer:
             except OSError as error:
                 _refuse(entry.path, error)
         except FileNotFoundError as error:
-            raise _no_target(entry) from error
+            raise no_target(entry) from error
         finally:
             os.close(source)
         linked = Entry(
@@ -385,7 +385,8 @@ def wrong_content(entry: Entry) -> CorruptArchive:
     return CorruptArchive(f"archive is corrupt: the content of {entry.path!r} has another SHA-256")
 
 
-def _no_target(entry: Entry) -> UnsafeArchive:
+def no_target(entry: Entry) -> UnsafeArchive:
+    """The error for a hard link to what is no file before it."""
     return UnsafeArchive(
         f"archive refused: {entry.path!r} is a hard link to {entry.target!r}, "
         "which is no file that came before"

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from etcetera.errors import CorruptArchive
@@ -119,6 +120,8 @@ class Footer:
     digest: str
     files: int
     bytes: int
+    crc32: int | None = None
+    """Of the object's bytes from where the data frames end to the footer's frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,12 @@ class Root:
     partitions: dict[str, Totals]
     crc32: int
     """Of the root line itself."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether all paths of a segment come before those of the next one."""
+        places = [place for place in self.segments if place.entries]
+        return all(order_key(one.last) < order_key(two.first) for one, two in pairwise(places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +171,10 @@ def parse_footer(tail: bytes, object_size: int) -> Footer | None:
     """
     footer = codec.store(bytes(FOOTER + len(END)))[: codec.STORED_OVERHEAD]
     start = codec.STORED_OVERHEAD
-    if len(tail) < TAIL or tail[:start] != footer or tail[start:][: len(MARK)] != MARK:
+    if len(tail) < TAIL or tail[1:start] != footer[1:] or tail[start:][: len(MARK)] != MARK:
         return None
+    if tail[0] != footer[0]:  # five bits of it mean nothing to whoever inflates
+        raise _wrong("footer")
     if tail[start + FOOTER : -codec.TRAILER.size] != END + codec.FINAL_BLOCK:
         raise _wrong("the end of the tar stream")
     value = _parse(tail[start : start + FOOTER], "footer")
@@ -182,7 +193,12 @@ def parse_footer(tail: bytes, object_size: int) -> Footer | None:
         or not _is_sha256(value["digest"][7:])
     ):
         raise _wrong("footer")
-    return Footer(offset, length, size, value["sha256"], value["digest"], files, size_of_files)
+    crc32 = value.get("crc32")  # archives of earlier versions have none
+    if crc32 is not None:
+        _numbers([crc32], 1, "footer")
+    return Footer(
+        offset, length, size, value["sha256"], value["digest"], files, size_of_files, crc32
+    )
 
 
 def parse_root(frame: codec.Buffer, footer: Footer) -> Root:

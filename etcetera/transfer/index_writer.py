@@ -96,15 +96,11 @@ class IndexWriter:
         self._outside = Totals()
         self._crc32 = 0
         self._size = 0
-        self._length = len(codec.GZIP_HEADER)
+        self.length = len(codec.GZIP_HEADER)
+        """Bytes of the archive up to here."""
         self._position = 0  # where in the tar stream the next member begins
         self.digest = ""
         """Of the dataset; known once finished."""
-
-    @property
-    def length(self) -> int:
-        """Bytes of the archive up to the end of the last frame."""
-        return self._length
 
     def add_frame(self, frame: Frame | KnownFrame, members: Sequence[PackedMember]) -> None:
         """Add the next frame and the members that begin in it."""
@@ -143,7 +139,7 @@ class IndexWriter:
         self._encode_known()
         self.digest = self._digest.value()
         columns = self._columns
-        data_length, data_size = self._length, self._size
+        data_length, data_size = self.length, self._size
         header_length = len(codec.store(bytes(BLOCK)))
         partitions = self._partitions.values()
         root = _line(
@@ -165,10 +161,15 @@ class IndexWriter:
         total = sum(columns["size"]) + len(root)
         root = root[:-1] + b" " * (-total % BLOCK) + b"\n"
         size = sum(columns["size"]) + len(root) + FOOTER
-        yield self._count(make_frame(header(index_entry(size)), 0))
-        yield from self._take_segments()
+        head = self._count(make_frame(header(index_entry(size)), 0))
+        crc32 = codec.crc32(head)
+        yield head
+        for data in self._take_segments():
+            crc32 = codec.crc32(data, crc32)
+            yield data
         root_frame = make_frame(root, level)
-        place = [self._length, len(root_frame.data), len(root)]
+        place = [self.length, len(root_frame.data), len(root)]
+        crc32 = codec.crc32(root_frame.data, crc32)
         yield self._count(root_frame)
         footer = _line(
             **{"etcetera-index": str(VERSION)},
@@ -177,6 +178,7 @@ class IndexWriter:
             digest=f'"{self.digest}"',
             files=str(self._outside.files + sum(totals.files for totals in partitions)),
             bytes=str(self._outside.bytes + sum(totals.bytes for totals in partitions)),
+            crc32=str(crc32),
         )
         line = footer[:-1].ljust(FOOTER - 1) + b"\n"
         yield self._count(make_frame(line + END, 0))
@@ -221,7 +223,7 @@ class IndexWriter:
     def _sum_up(self, frame: Frame | KnownFrame) -> None:
         self._crc32 = codec.crc32_combine(self._crc32, frame.crc32, frame.size)
         self._size += frame.size
-        self._length += frame.length
+        self.length += frame.length
 
     def _encode_known(self) -> None:
         """Encode every segment but the last, from the front, while all its rows are known."""

@@ -5,7 +5,6 @@ which members share a frame depends on their own paths and sizes, not on what st
 them, so one added file moves few borders.
 """
 
-import errno
 import hashlib
 import os
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from etcetera.errors import SourceChanged, os_errors
 from etcetera.transfer.codec import Frame, make_frame
-from etcetera.transfer.descend import Descent
+from etcetera.transfer.descend import NO_FILE, Descent
 from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.options import KiB, MiB
 from etcetera.transfer.tar import BLOCK, Entry, header, header_size, padded
@@ -203,6 +202,11 @@ class Slice:
         self.file = file
         self.number = number
 
+    @property
+    def size(self) -> int:
+        """Tar bytes."""
+        return min(FRAME_MAX, self.file.size - self.number * FRAME_MAX)
+
     def pack(self, root: int, level: int) -> tuple[Frame, list[PackedMember]]:
         """Make the frame; its member is known from :meth:`LargeFile.member` after the last."""
         return self.file.pack(root, level, self.number)
@@ -253,13 +257,10 @@ def open_root(root: Path) -> int:
 
 
 def _open(descent: Descent, entry: Entry) -> int:
-    directory, _, name = entry.path.rpartition("/")
     try:
-        parent = descent.enter(directory)
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+        return descent.open(entry.path)
     except OSError as error:
-        # Gone, or a link, socket or file where there was none.
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+        if error.errno in NO_FILE:
             raise _changed(entry) from None
         with os_errors(f"reading {entry.path}"):
             raise error

@@ -22,9 +22,10 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.codec import Buffer
-from etcetera.transfer.extract import Extractor
+from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.index import Segment
+from etcetera.transfer.index_copy import IndexCopy, write_index
 from etcetera.transfer.lanes import Lane, Lanes
 from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.parts import requests_at_once
@@ -67,7 +68,7 @@ class Pulled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Range:
+class Range:
     """Frames that are fetched one after the other, nearly all with one request."""
 
     jobs: list[FrameJob]
@@ -98,6 +99,7 @@ async def pull(
     *,
     part: Part | None = None,
     donors: Sequence[Donor] = (),
+    copy: IndexCopy | None = None,
 ) -> Pulled:
     """Fetch an archive into *tree*, an empty directory, and check every byte of it.
 
@@ -109,10 +111,11 @@ async def pull(
         report: Told of each range.
         part: What is wanted; by default everything.
         donors: Where files may be already; only of use with an index.
+        copy: Takes the index down; one is made for an archive that has none.
 
     Raises:
         ArchiveError: It cannot be installed; what *tree* holds then is of no use.
-        NoSpace: The disk is full.
+        NoSpace: The disk is full, or all of it is wanted and the index says that it would be.
         NothingSelected: There is no such part.
         RemoteChanged: The object was replaced meanwhile.
     """
@@ -125,17 +128,22 @@ async def pull(
 
     async with in_threads(_closing(Extractor(tree))) as extractor:
         if index is None:
-            tally = await _pull_stream(archive, extractor, options, count, part)
+            tally = await pull_stream(archive, extractor, options, count, part)
+            digest = await in_thread(_digest, tally, copy)
         else:
+            if copy is not None:
+                await archive.copy_from(index.root.data_stop, copy)
             async with in_threads(_closing(Donors(donors, extractor))) as opened:
                 if part is None and opened:
                     part = Part()
-                work = _Work(index, extractor, opened, part)
+                if part is None:
+                    await in_thread(check_space, tree, index.footer.bytes)
+                work = Work(index, extractor, opened, part)
                 await _pull_frames(work, tree, options, count)
                 tally = work.tally
-        digest = await in_thread(tally.digest)
-        if index is not None:
+            digest = await in_thread(tally.digest)
             check_claims(index.footer, index.root, tally, digest)
+            await archive.copy_rest()
         await in_thread(extractor.finish)
     return Pulled(
         digest=digest,
@@ -195,13 +203,18 @@ async def survey(index: Index, part: Part) -> Survey:
     return Survey(*sums)
 
 
+def _digest(tally: Tally, copy: IndexCopy | None) -> str:
+    """The digest of what came without an index, for which one is made."""
+    return tally.digest() if copy is None else write_index(tally.rows.take(), copy)
+
+
 @contextmanager
 def _closing(thing: Closable) -> Iterator[Closable]:
     with closing(thing):
         yield thing
 
 
-class _Work:
+class Work:
     """What is to be done with the members of one segment after another."""
 
     def __init__(
@@ -246,7 +259,7 @@ class _Work:
             part.finish(writer, self.tally)
 
 
-async def _pull_frames(work: _Work, tree: Path, options: TransferOptions, report: Report) -> None:
+async def _pull_frames(work: Work, tree: Path, options: TransferOptions, report: Report) -> None:
     index, extractor = work.index, work.extractor
     chosen = crew(options, index.footer.files, index.footer.bytes)
     count = chosen.threads if chosen.processes else 0
@@ -258,11 +271,11 @@ async def _pull_frames(work: _Work, tree: Path, options: TransferOptions, report
             task_group() as tasks,
         ):
 
-            async def take(one: _Range, lane: Lane) -> None:
+            async def take(one: Range, lane: Lane) -> None:
                 fetched = 0
                 if work.donors:
                     size = sum(job.place.size for job in one.jobs)
-                    one = _Range(await in_thread(work.donors.take, one.jobs, pool=pool))
+                    one = Range(await in_thread(work.donors.take, one.jobs, pool=pool))
                     report(size - sum(job.place.size for job in one.jobs), 0)
                 for start, stop, jobs in one.runs():
                     data = await index.archive.read(start, stop)
@@ -273,7 +286,7 @@ async def _pull_frames(work: _Work, tree: Path, options: TransferOptions, report
                     report(size, len(data))
                 lanes.leave(lane, fetched)
 
-            async with aclosing(_plan_ranges(work, lanes, options)) as ranges:
+            async with aclosing(plan_ranges(work, lanes, options)) as ranges:
                 async for one in ranges:
                     # A range waits in memory only while it is fetched or unpacked.
                     tasks.start_soon(take, one, await lanes.enter())
@@ -293,15 +306,13 @@ def _unpack(
     return processes.unpack(data, offset, jobs, extractor)
 
 
-async def _plan_ranges(
-    work: _Work, lanes: Lanes, options: TransferOptions
-) -> AsyncGenerator[_Range]:
+async def plan_ranges(work: Work, lanes: Lanes, options: TransferOptions) -> AsyncGenerator[Range]:
     """Read the index segment by segment and yield what is to be fetched."""
     size = partial(_range_size, lanes, options)
     async with aclosing(work.index.segments()) as segments:
         async for segment in segments:
             for held in _batches(await in_thread(work.take, segment), size):
-                yield _Range(held)
+                yield Range(held)
 
 
 def _range_size(lanes: Lanes, options: TransferOptions) -> int:
@@ -325,13 +336,14 @@ def _gap(one: FrameJob, two: FrameJob) -> bool:
     return two.place.offset != one.place.offset + one.place.length
 
 
-async def _pull_stream(
+async def pull_stream(
     archive: Archive,
     extractor: Extractor,
     options: TransferOptions,
     report: Report,
-    part: Part | None,
+    part: Part | None = None,
 ) -> Tally:
+    """Fetch an archive and read it from front to back."""
     send, receive = create_memory_object_stream[Buffer](0)
     with ThreadPoolExecutor(1, "etcetera-unpack") as pool:
         async with task_group() as tasks, receive:

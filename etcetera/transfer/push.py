@@ -18,6 +18,7 @@ from etcetera.transfer import codec
 from etcetera.transfer.checkpoints import Checkpoints
 from etcetera.transfer.codec import LADDER, Frame
 from etcetera.transfer.flow import crew, in_thread, ordered, task_group
+from etcetera.transfer.index_copy import IndexCopy
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
 from etcetera.transfer.journal import Journal
 from etcetera.transfer.lanes import Lane, Lanes
@@ -84,6 +85,7 @@ async def push(
     look: Callable[[], Awaitable[object]] | None = None,
     publishing: Callable[[], object] = lambda: None,
     journal: Journal | None = None,
+    copy: IndexCopy | None = None,
 ) -> Pushed:
     """Pack and publish in one go; the key holds the old object or none until the very end.
 
@@ -97,6 +99,7 @@ async def push(
         look: Raises if there is a reason not to send anything; packing begins meanwhile.
         publishing: Called when everything is sent, before it is published.
         journal: Of an earlier push to go on with, and of this one; it is closed at the end.
+        copy: Takes the index down.
 
     Raises:
         AlreadyExists: The key is taken and *overwrite* is false.
@@ -105,7 +108,7 @@ async def push(
     describe = partial(facts, prepared.scan, prepared.plan, options)
     run = partial(
         _push, prepared, store, key, options,
-        overwrite=overwrite, publishing=publishing,
+        overwrite=overwrite, publishing=publishing, copy=copy,
     )  # fmt: skip
     if journal is None:
         return await run(look=look, checkpoints=None, report=report)
@@ -145,11 +148,12 @@ async def _push(
     report: Report,
     look: Callable[[], Awaitable[object]] | None,
     publishing: Callable[[], object],
+    copy: IndexCopy | None,
     checkpoints: Checkpoints | None,
 ) -> Pushed:
     plan = prepared.plan
     saved = checkpoints.saved if checkpoints else None
-    packing = Packing(prepared.scan, plan, options, checkpoints)
+    packing = Packing(prepared.scan, plan, options, checkpoints, copy)
     try:
         async with checkpoints or nullcontext():
             # What is packed depends on whether the store still has the parts before.
@@ -269,6 +273,7 @@ class Packing:
         plan: PartPlan,
         options: TransferOptions,
         checkpoints: Checkpoints | None,
+        copy: IndexCopy | None = None,
     ) -> None:
         self._index = IndexWriter()
         self._stop = threading.Event()
@@ -286,7 +291,7 @@ class Packing:
         )
         """To be told what is sent."""
         self._frames = _pack_frames(
-            scanned, self._index, self.pace, options, checkpoints, self._stop
+            scanned, self._index, self.pace, options, checkpoints, copy, self._stop
         )
         if checkpoints is None:
             self._parts = cut(self._frames, self.buffers)
@@ -317,6 +322,7 @@ def _pack_frames(
     pace: Pace,
     options: TransferOptions,
     checkpoints: Checkpoints | None,
+    copy: IndexCopy | None,
     stop: threading.Event,
 ) -> Generator[tuple[bytes, int]]:
     """Yield the archive's bytes, each piece with the tar bytes it stands for.
@@ -354,8 +360,6 @@ def _pack_frames(
                 large[inside.file] = None
                 inside.file.skip(root, inside.number + 1, stop)
             yield saved.rest, size if saved.rest else 0
-        # Of the index, which is made anew:
-        skipped = max(0, saved.sent - index.length) if saved else 0
         count = chosen.threads if chosen.processes else 0
         processes = stack.enter_context(workers(count, "pack", os.fsencode(scanned.root)))
         window = 2 * chosen.threads + 4
@@ -371,7 +375,9 @@ def _pack_frames(
             yield frame.data, frame.size
     if checkpoints is not None:
         checkpoints.end_frames()
-    yield from _finish(index, LADDER[0] if options.level is None else options.level, skipped)
+    level = LADDER[0] if options.level is None else options.level
+    for data in _finish(index, level, saved.sent if saved else 0, copy):
+        yield data, 0
 
 
 def _remember(
@@ -384,11 +390,19 @@ def _remember(
         yield job
 
 
-def _finish(index: IndexWriter, level: int, skipped: int) -> Iterator[tuple[bytes, int]]:
-    """Yield the index without its first *skipped* bytes."""
+def _finish(index: IndexWriter, level: int, sent: int, copy: IndexCopy | None) -> Iterator[bytes]:
+    """Yield what follows the data frames, and take it down in *copy*.
+
+    Of the object's first *sent* bytes nothing is given out.
+    """
+    position = index.length
+    if copy is not None:
+        copy.begin(position)
     for data in index.finish(level):
-        yield data[skipped:], 0
-        skipped = max(0, skipped - len(data))
+        if copy is not None:
+            copy.put(position, data)
+        yield data[max(0, sent - position) :]
+        position += len(data)
 
 
 def _add_slice(index: IndexWriter, job: Slice) -> bool:

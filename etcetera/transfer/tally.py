@@ -1,26 +1,16 @@
 """What an archive holds, added up and checked; and what of it is taken."""
 
 from collections.abc import Container, Iterable
-from heapq import merge
-from itertools import pairwise
 
 from etcetera.errors import CorruptArchive, NothingSelected
-from etcetera.transfer.digest import (
-    DatasetDigest,
-    digest_row,
-    from_sortable_row,
-    kind_code,
-    sortable_row,
-)
+from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
 from etcetera.transfer.extract import Writer
 from etcetera.transfer.index import Footer, Root, Segment
 from etcetera.transfer.paths import order_key, partition_of
+from etcetera.transfer.rows import Rows
 from etcetera.transfer.scan import Fingerprint, Totals
 from etcetera.transfer.selection import Selection, Unmatched, wanted_by
 from etcetera.transfer.tar import Entry
-
-_RUN = 10_000
-"""Rows that are sorted at once."""
 
 
 class Tally:
@@ -32,18 +22,15 @@ class Tally:
         self.taken = Totals()
         self.fingerprint = Fingerprint()
         """Of what was taken."""
+        self.rows = Rows()
+        """What the archive holds, unless it came in order."""
         self._digest = DatasetDigest()
         self._ordered = ordered
-        self._rows: list[bytes] = []
-        self._runs: list[list[bytes]] = []
 
     @classmethod
     def of(cls, root: Root) -> "Tally":
         """For an index: rows are only collected if its segments overlap."""
-        places = [place for place in root.segments if place.entries]
-        return cls(
-            ordered=all(order_key(one.last) < order_key(two.first) for one, two in pairwise(places))
-        )
+        return cls(ordered=root.ordered)
 
     def add_segment(self, segment: Segment, taken: Container[int] | None = None) -> None:
         """Add the members of the next segment.
@@ -73,9 +60,7 @@ class Tally:
         if self._ordered:
             self._digest.add(entry.path, digest_row(entry, sha256))
         else:
-            self._rows.append(sortable_row(entry, sha256))
-            if len(self._rows) >= _RUN:
-                self._end_run()
+            self.rows.add(entry, sha256)
 
     def take(self, entry: Entry) -> None:
         """Count a member among what was taken."""
@@ -85,22 +70,14 @@ class Tally:
         mtime = 0 if kind == "d" else entry.mtime * 1_000_000_000
         self.fingerprint.add(entry.path, kind, entry.size, mtime, entry.target)
 
-    def _end_run(self) -> None:
-        # One sort of everything would hold the interpreter's lock, and so the event loop.
-        self._rows.sort()
-        self._runs.append(self._rows)
-        self._rows = []
-
     def digest(self) -> str:
         """Of the dataset, once everything was added.
 
         Raises:
             CorruptArchive: A path occurs twice.
         """
-        self._end_run()
-        for row in merge(*self._runs):
-            self._digest.add(*from_sortable_row(row))
-        self._runs.clear()
+        for entry, sha256 in self.rows.take():
+            self._digest.add(entry.path, digest_row(entry, sha256))
         return self._digest.value()
 
 

@@ -17,6 +17,8 @@ MODULES = {
 LAYERS = ("stores", "transfer", "home", "api", "blocking", "cli")
 KNOWN_TO_ALL = {"errors", "config", "dataset", "progress", "atomic", "transfer.options"}
 """What every layer may import; these import nothing but each other."""
+API = {"verification", "versions"}
+"""What belongs to the layer of ``api``."""
 TOP = {"__init__", "__main__"}
 OUTSIDE = {
     "aiobotocore": ("stores.s3", "cli.demo"),
@@ -48,6 +50,8 @@ def layer(module: str) -> int | None:
     if name in KNOWN_TO_ALL:
         return None
     top = name.split(".")[0]
+    if top in API:
+        return LAYERS.index("api")
     # What else lies at the top serves local and remote datasets.
     return LAYERS.index(top) if top in LAYERS else LAYERS.index("home")
 
