@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from etcetera.dataset import Dataset
 
 if TYPE_CHECKING:
-    from etcetera.api import aclean, acreate, adataset, ainfo, als, apull, apurge, apush, aregister
+    from etcetera.api import acreate, adataset, ainfo, als, apull, apurge, apush, aregister
     from etcetera.blocking import (
         clean,
         create,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         sync,
         verify,
     )
+    from etcetera.cleaning import aclean
     from etcetera.config import Config
     from etcetera.errors import EtceteraError
     from etcetera.pins import Lock, Pin
@@ -99,9 +100,10 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(
-        ("aclean", "acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"),
+        ("acreate", "adataset", "ainfo", "als", "apull", "apurge", "apush", "aregister"),
         "api",
     ),
+    "aclean": "cleaning",
     "averify": "verification",
     **dict.fromkeys(("alock", "astatus", "async_"), "versions"),
     **dict.fromkeys(
@@ -119,7 +121,7 @@ _MODULES = {
     **dict.fromkeys(("DatasetStatus", "SyncResult", "VerifyResult"), "results"),
 }
 
-_ASYNC = ("api", "verification", "versions")
+_ASYNC = ("api", "cleaning", "verification", "versions")
 """Where the async functions are."""
 
 

@@ -4,14 +4,12 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar, TypeVarTuple
 
-from etcetera.cleaning import clean_home, clean_repository
 from etcetera.config import Config, RepositorySettings, redact_url
 from etcetera.dataset import Dataset, check_name
 from etcetera.describe import local_info, local_listing, remote_info
@@ -28,7 +26,7 @@ from etcetera.progress import Meter, ProgressCallback
 from etcetera.pulling import Pulling, naming
 from etcetera.receipts import Receipt
 from etcetera.repository import open_repository, split_name
-from etcetera.results import DatasetInfo, Leftover, Listing, PullResult, PushResult
+from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
 from etcetera.singleflight import share
 from etcetera.transfer.flow import beside, in_thread, in_threads
 from etcetera.transfer.options import MiB
@@ -404,42 +402,6 @@ async def ainfo(
         with naming(remotes.url(name)):
             async with remotes.open(name) as (archive, index):
                 return await remote_info(name, remotes, archive, index)
-
-
-async def aclean(
-    remote: bool = False,
-    config: Config | None = None,
-    *,
-    repository: str | None = None,
-    older_than: float = 7,
-    force: bool = False,
-    dry_run: bool = False,
-) -> list[Leftover]:
-    """Remove what transfers left that nobody will go on with; never what one still uses.
-
-    Args:
-        remote: Unfinished uploads in the repository instead of what is at home.
-        config: Settings, by default from ``~/.etc.toml`` and the environment.
-        repository: Which one, by default the one at the top of the configuration.
-        older_than: Days, at least 1, after which a push that broke off is not gone on with.
-        force: Remove also what could be gone on with, at home.
-        dry_run: Only tell what would be removed.
-
-    Returns:
-        What was found, and whether it was removed.
-
-    Raises:
-        UsageError: *older_than* is below 1: somebody may still be sending.
-    """
-    if not 1 <= older_than <= 36500:
-        raise UsageError(f"older_than must be from 1 to 36500 days, not {older_than}")
-    age = timedelta(days=older_than)
-    config = await loaded(config)
-    home = Home(config.home)
-    if not (remote or repository):
-        return await clean_home(home, config, age, force=force, dry_run=dry_run)
-    async with open_repository(config, repository) as remotes:
-        return await clean_repository(remotes, home, age, dry_run=dry_run)
 
 
 async def loaded(config: Config | None) -> Config:

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
-from etcetera import api, verification, versions
+from etcetera import api, cleaning, verification, versions
 from etcetera.config import Config
 from etcetera.dataset import Dataset
 from etcetera.pins import Lock
@@ -224,9 +224,9 @@ def clean(
     force: bool = False,
     dry_run: bool = False,
 ) -> list[Leftover]:
-    """Remove what transfers left that broke off; see :func:`etcetera.api.aclean`."""
+    """Remove what transfers left that broke off; see :func:`etcetera.cleaning.aclean`."""
     return run_blocking(
-        api.aclean,
+        cleaning.aclean,
         remote,
         config,
         repository=repository,

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from etcetera.api import loaded
 from etcetera.config import Config
-from etcetera.errors import EtceteraError
+from etcetera.errors import EtceteraError, UsageError
 from etcetera.home import Home
 from etcetera.journals import place
 from etcetera.repository import SUFFIX, Repository, open_repository
@@ -17,7 +18,43 @@ from etcetera.transfer.journal import DamagedJournal, Journal, Saved
 from etcetera.transfer.scan import scan
 
 
-async def clean_home(
+async def aclean(
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    older_than: float = 7,
+    force: bool = False,
+    dry_run: bool = False,
+) -> list[Leftover]:
+    """Remove what transfers left that nobody will go on with; never what one still uses.
+
+    Args:
+        remote: Unfinished uploads in the repository instead of what is at home.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+        repository: Which one, by default the one at the top of the configuration.
+        older_than: Days, at least 1, after which a push that broke off is not gone on with.
+        force: Remove also what could be gone on with, at home.
+        dry_run: Only tell what would be removed.
+
+    Returns:
+        What was found, and whether it was removed.
+
+    Raises:
+        UsageError: *older_than* is below 1: somebody may still be sending.
+    """
+    if not 1 <= older_than <= 36500:
+        raise UsageError(f"older_than must be from 1 to 36500 days, not {older_than}")
+    age = timedelta(days=older_than)
+    config = await loaded(config)
+    home = Home(config.home)
+    if not (remote or repository):
+        return await _clean_home(home, config, age, force=force, dry_run=dry_run)
+    async with open_repository(config, repository) as remotes:
+        return await _clean_repository(remotes, home, age, dry_run=dry_run)
+
+
+async def _clean_home(
     home: Home, config: Config, age: timedelta, *, force: bool, dry_run: bool
 ) -> list[Leftover]:
     """Remove from a home what nobody will go on with; never what a living process owns.
@@ -39,7 +76,7 @@ async def clean_home(
     return found
 
 
-async def clean_repository(
+async def _clean_repository(
     remotes: Repository, home: Home, age: timedelta, *, dry_run: bool
 ) -> list[Leftover]:
     """Remove the unfinished uploads of archives to which nothing has come for *age*."""

@@ -29,7 +29,7 @@ from etcetera.errors import (
 from etcetera.stores.memory import memory_store
 from tests.datasets import make_dataset, snapshot
 
-TWINS = ("dataset", "ls", "register", "create", "push", "pull", "purge", "info", "clean")
+TWINS = ("dataset", "ls", "register", "create", "push", "pull", "purge", "info")
 
 
 @pytest.fixture

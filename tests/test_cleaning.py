@@ -1,5 +1,6 @@
 """``etc clean``: what interrupted transfers left."""
 
+import inspect
 import os
 import time
 from pathlib import Path
@@ -49,6 +50,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
     monkeypatch.setattr(journals, "Journal", often)
     return Site(tmp_path)
+
+
+def test_twins_have_one_signature() -> None:
+    """The function and its async twin take the same arguments and give the same result."""
+    assert inspect.signature(etc.clean) == inspect.signature(etc.aclean)
 
 
 def test_what_goes_on_is_left(site: Site) -> None:
