@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         aremote,
     )
     from etcetera.blocking import (
+        clean,
         create,
         dataset,
         info,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         sync,
         verify,
     )
+    from etcetera.cleaning import aclean
     from etcetera.config import Config
     from etcetera.errors import EtceteraError
     from etcetera.pins import Lock, Pin
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from etcetera.results import (
         DatasetInfo,
         DatasetStatus,
+        Leftover,
         PartitionInfo,
         PullResult,
         PushResult,
@@ -73,6 +76,7 @@ __all__ = [
     "DatasetInfo",
     "DatasetStatus",
     "EtceteraError",
+    "Leftover",
     "Lock",
     "PartitionInfo",
     "Pin",
@@ -83,6 +87,7 @@ __all__ = [
     "ShareResult",
     "SyncResult",
     "VerifyResult",
+    "aclean",
     "acreate",
     "adataset",
     "ainfo",
@@ -97,6 +102,7 @@ __all__ = [
     "astatus",
     "async_",
     "averify",
+    "clean",
     "create",
     "dataset",
     "info",
@@ -128,11 +134,12 @@ _MODULES = {
         ),
         "api",
     ),
+    "aclean": "cleaning",
     "ashare": "sharing",
     "averify": "verification",
     **dict.fromkeys(("alock", "astatus", "async_"), "versions"),
     **dict.fromkeys(
-        ("create", "dataset", "info", "ls", "pull", "purge", "push", "register", "remote"),
+        ("clean", "create", "dataset", "info", "ls", "pull", "purge", "push", "register", "remote"),
         "blocking",
     ),
     **dict.fromkeys(("lock", "share", "status", "sync", "verify"), "blocking"),
@@ -141,11 +148,13 @@ _MODULES = {
     "Progress": "progress",
     **dict.fromkeys(("Lock", "Pin"), "pins"),
     "RemoteDataset": "remote_dataset",
-    **dict.fromkeys(("DatasetInfo", "PartitionInfo", "PullResult", "PushResult"), "results"),
+    **dict.fromkeys(
+        ("DatasetInfo", "Leftover", "PartitionInfo", "PullResult", "PushResult"), "results"
+    ),
     **dict.fromkeys(("DatasetStatus", "ShareResult", "SyncResult", "VerifyResult"), "results"),
 }
 
-_ASYNC = ("api", "sharing", "verification", "versions")
+_ASYNC = ("api", "cleaning", "sharing", "verification", "versions")
 """Where the async functions are."""
 
 

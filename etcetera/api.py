@@ -213,7 +213,8 @@ async def apush(
 ) -> PushResult:
     """Publish a local dataset: pack, compress and upload it, all at once.
 
-    The name in the repository is absent, the old archive or the new one, whole, at any time.
+    The name in the repository is absent, the old archive or the new one, whole, at any time. Where
+    an earlier push of the same dataset broke off, this one goes on.
 
     Args:
         name: Of the dataset; ``lab:NAME`` to push it to the repository *lab*.
@@ -272,10 +273,12 @@ async def apush(
             )  # fmt: skip
             meter.total = scanned.tar_size
             meter.tell("transfer")
+            journal = await in_thread(home.journals.of, name, remotes.settings, key)
             async with in_threads(home.index_copy()) as copy:
                 pushed = await push_archive(
                     prepared, store, key, config.transfer, overwrite=force, report=meter.add,
                     look=is_replaced, publishing=partial(meter.tell, "publish"), copy=copy,
+                    journal=journal,
                 )  # fmt: skip
                 replaces = await is_replaced()
                 receipt = Receipt(
@@ -304,6 +307,7 @@ async def apush(
             etag=pushed.info.etag,
             replaces=replaces,
             levels=pushed.levels,
+            resumed=pushed.resumed,
             seconds=perf_counter() - began,
         )
 

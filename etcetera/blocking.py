@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
-from etcetera import api, inside, sharing, verification, versions
+from etcetera import api, cleaning, inside, sharing, verification, versions
 from etcetera.config import Config
 from etcetera.dataset import Dataset
 from etcetera.pins import Lock
@@ -24,6 +24,7 @@ from etcetera.results import (
     DatasetSizes,
     DatasetStatus,
     EntryInfo,
+    Leftover,
     Listing,
     PullResult,
     PushResult,
@@ -258,3 +259,24 @@ def share(
 ) -> ShareResult:
     """Make a link to a remote dataset; see :func:`etcetera.sharing.ashare`."""
     return run_blocking(sharing.ashare, name, expires, partition, config, repository=repository)
+
+
+def clean(
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    older_than: float = 7,
+    force: bool = False,
+    dry_run: bool = False,
+) -> list[Leftover]:
+    """Remove what transfers left that broke off; see :func:`etcetera.cleaning.aclean`."""
+    return run_blocking(
+        cleaning.aclean,
+        remote,
+        config,
+        repository=repository,
+        older_than=older_than,
+        force=force,
+        dry_run=dry_run,
+    )

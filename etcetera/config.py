@@ -182,6 +182,10 @@ class Config:
             f" to {file}, or set ETC_URL{others}"
         )
 
+    def repositories(self) -> list[str]:
+        """Return the names of all repositories, as :meth:`repository` takes them."""
+        return sorted(self._repositories)
+
     def repository_at(self, url: str) -> RepositorySettings | None:
         """Return the settings of the repository that has *url*; ``None`` if none has.
 

@@ -3,8 +3,9 @@
 Everything here blocks, apart from :meth:`Home.lock`; async code calls it in worker threads.
 
 Below the home, ``.etcetera/`` holds what is private: ``staging`` (datasets in the making),
-``trash`` (on their way out), ``kept`` (replaced, but in no repository), ``locks`` and
-``receipts``. It is on the file system of the datasets, so that renaming moves between them.
+``trash`` (on their way out), ``kept`` (replaced, but in no repository), ``journals`` (of pushes
+that can be gone on with), ``locks`` and ``receipts``. It is on the file system of the datasets, so
+that renaming moves between them.
 """
 
 import logging
@@ -36,6 +37,7 @@ from etcetera.removal import remove_tree
 from etcetera.staging import PRIVATE, Private, Resumable, no_directory
 
 if TYPE_CHECKING:
+    from etcetera.journals import Journals
     from etcetera.transfer.index_copy import IndexCopy, KeptIndex
 
 _logger = logging.getLogger("etcetera")
@@ -70,6 +72,13 @@ class Home:
         self._private = Private(path)
         self._receipts = Receipts(path / PRIVATE / "receipts")
         self._installer = Installer(path, self._private, self._receipts)
+
+    @property
+    def journals(self) -> "Journals":
+        """Of pushes that can be gone on with."""
+        from etcetera.journals import Journals  # with what packs and sends: listing needs none
+
+        return Journals(self._private)
 
     def names(self) -> list[str]:
         """Return the names of the datasets, sorted; broken links are among them.

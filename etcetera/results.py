@@ -30,7 +30,10 @@ class PushResult:
     """Names this version of the data; ``None`` in a dry run."""
     etag: str | None = None
     levels: dict[int, int] = field(default_factory=dict)
-    """Bytes of the tar stream by the level of compression they got; 0 is stored."""
+    """Bytes of the tar stream by the level of compression they got; 0 is stored. What an earlier
+    push had packed is not among them."""
+    resumed: int = 0
+    """Bytes of the archive that an earlier push, which broke off, had sent."""
     seconds: float = 0.0
     dry_run: bool = False
 
@@ -81,6 +84,27 @@ class ShareResult:
     temporary: bool
     """Whether it was signed with a session token: then it ends with the session, which may be
     before *expires*."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """Something that a transfer left that did not come to its end."""
+
+    kind: Literal["staging", "trash", "journal", "upload", "kept"]
+    """A dataset in the making, or on its way out; what is known of a push; an unfinished upload;
+    a dataset that was replaced but is in no repository."""
+    name: str
+    """The dataset."""
+    place: str
+    """A directory, or where the archive would be."""
+    bytes: int
+    """That it takes there."""
+    modified: datetime
+    """When something last happened to it; UTC."""
+    reason: str
+    """Why it is, or is not, to be removed."""
+    removed: bool
+    """Whether it is gone, or would be; ``kept`` never is."""
 
 
 @dataclass(frozen=True, slots=True)

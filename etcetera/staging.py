@@ -54,9 +54,13 @@ class Private:
             sweep(self._home / PRIVATE / left_behind)
         return directory
 
+    def path(self, kind: str) -> Path:
+        """Return where a private directory is, or would be."""
+        return self._home / PRIVATE / kind
+
     def directory(self, kind: str) -> Path:
         """Return a private directory, made if need be."""
-        directory = self._home / PRIVATE / kind
+        directory = self.path(kind)
         with os_errors(f"making {directory}"):
             try:
                 self._home.mkdir(parents=True, exist_ok=True)
@@ -123,10 +127,9 @@ class Resumable:
 
 def leftovers(staging: Path) -> Iterator[Path]:
     """Yield what pulls have left that ended early, for the next one to go on with."""
-    with suppress(FileNotFoundError), os.scandir(staging) as entries:
-        for path in [Path(entry.path) for entry in entries]:
-            if _is_abandoned(path) and _resumed_name(path):
-                yield path
+    for path in abandoned(staging):
+        if _resumed_name(path):
+            yield path
 
 
 @contextmanager
@@ -152,7 +155,7 @@ def claim(directory: Path, name: str) -> Iterator[Path]:
         yield path
     finally:
         if not _owner(path).get(_RELEASED):
-            _discard(path)
+            discard(path)
 
 
 def sweep(directory: Path) -> None:
@@ -161,14 +164,28 @@ def sweep(directory: Path) -> None:
     What belongs to other machines, or to a process that cannot be told dead, stays; what can be
     gone on with, for :data:`RESUME_DAYS`.
     """
+    for path in abandoned(directory):
+        if not can_be_resumed(path):
+            discard(path)
+
+
+def abandoned(directory: Path) -> list[Path]:
+    """What dead processes of this machine left in *directory*, and pulls for the next one."""
     # Tidying up for others must not stop anybody.
     with suppress(OSError), os.scandir(directory) as entries:
-        for path in [Path(entry.path) for entry in entries]:
-            if _is_abandoned(path) and not _can_be_resumed(path):
-                _discard(path)
+        return [path for entry in entries if _is_abandoned(path := Path(entry.path))]
+    return []
 
 
-def _discard(path: Path) -> None:
+def can_be_resumed(path: Path) -> bool:
+    """Tell whether the next pull may go on with what an earlier one left in *path*."""
+    with suppress(OSError):
+        age = time.time() - (path / _RESUME).lstat().st_mtime
+        return _resumed_name(path) is not None and age < RESUME_DAYS * 86400
+    return False
+
+
+def discard(path: Path) -> None:
     """Delete a claimed directory, its owner last, so that a sweep can go on with the rest."""
     try:
         with os.scandir(path) as entries:
@@ -213,13 +230,6 @@ def _resumed_name(path: Path) -> str | None:
     """The dataset that can be gone on with in *path*, ``None`` if there is none."""
     name = _read_json(path / _RESUME).get("name")
     return name if isinstance(name, str) else None
-
-
-def _can_be_resumed(path: Path) -> bool:
-    with suppress(OSError):
-        age = time.time() - (path / _RESUME).lstat().st_mtime
-        return _resumed_name(path) is not None and age < RESUME_DAYS * 86400
-    return False
 
 
 def _is_abandoned(path: Path) -> bool:

@@ -293,7 +293,7 @@ class TestCommands:
 
     @pytest.mark.parametrize(
         "command",
-        ["ls", "register", "create", "push", "pull", "purge", "info", "config", "demo"],
+        ["ls", "register", "create", "push", "pull", "purge", "info", "clean", "config", "demo"],
     )
     def test_help(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
         """Each command explains itself, also its options that all share."""

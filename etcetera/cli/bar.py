@@ -49,6 +49,8 @@ class Bar:
         """Show one moment of the transfer."""
         if event.phase == "transfer":  # scanning took time, and moved no bytes
             now = monotonic()
+            if not event.transferred:  # what an earlier push has sent tells nothing of the rate
+                self._samples.clear()
             self._samples.append((now, measure(event)[0]))
             while self._samples[0][0] < now - _SECONDS:
                 self._samples.popleft()

@@ -100,6 +100,8 @@ def pushed(options: "Options", result: "PushResult") -> None:
         return
     show(f"{'Replaced' if result.replaces else 'Pushed'} {result.name}: {result.url}")
     show(f"  {content}, as an archive of {_pace(result.archive_bytes, result)}")
+    if result.resumed:
+        show(f"  gone on after {human_size(result.resumed)} of an earlier push")
     show(f"  {_compression(result.levels)}")
     show(f"  digest {result.digest}")
     if result.public:

@@ -5,7 +5,7 @@ frames. Every method raises the errors of :mod:`etcetera.errors` and nothing els
 cancellation.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from anyio import to_thread
 
 from etcetera.config import RepositorySettings, redact_url
-from etcetera.errors import ConfigError
+from etcetera.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from etcetera.stores.http import HttpObject, HttpStream
@@ -79,6 +79,35 @@ class SharedUrl:
     """Whether it was signed by credentials that end by themselves, perhaps before that."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """An upload that another process began, as far as a journal knows it."""
+
+    id: str
+    """As :attr:`Upload.id`."""
+    state: Mapping[str, str]
+    """From :meth:`Upload.state`."""
+    parts: Sequence[Mapping[str, str]]
+    """From :meth:`Upload.part`, of the first so many parts; each of them is a whole one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadInfo:
+    """An unfinished upload, as the store describes it."""
+
+    key: str
+    """Of the object that it would become."""
+    id: str
+    size: int
+    """Bytes of the parts that are there."""
+    modified: datetime
+    """When the last part came, or when it began if there is none."""
+
+
+class CannotResume(StoreError):
+    """An unfinished upload is gone, or is not what a journal says: it has to begin anew."""
+
+
 class RemoteObject(Protocol):
     """One version of one object, pinned: every read sees the same bytes or fails."""
 
@@ -101,6 +130,16 @@ class Upload(Protocol):
 
     id: str
     """What the store calls it; shown when it cannot be removed."""
+    keep: bool
+    """Set once a journal knows it: what resuming can cure does not remove it any more."""
+    kept: bool
+    """Whether it was left for another process to go on with."""
+
+    def state(self) -> dict[str, str]:
+        """What another process has to know to go on with it; holds no secret."""
+
+    def part(self, number: int) -> dict[str, str]:
+        """What tells a part that was sent from any other; holds no secret."""
 
     async def put_part(self, number: int, data: Data, crc32: int, sent: Sent | None = None) -> None:
         """Send one part; parts may be sent concurrently and in any order.
@@ -158,9 +197,11 @@ class Store(Protocol):
         """
 
     def upload(
-        self, key: str, *, part_size: int, overwrite: bool
+        self, key: str, *, part_size: int, overwrite: bool, resume: Unfinished | None = None
     ) -> AbstractAsyncContextManager[Upload]:
         """Begin a multipart upload; leaving the block without ``complete`` aborts it.
+
+        Not if a journal knows it (``keep``) and the error is one that resuming can cure.
 
         Leaving is shielded from cancellation for a bounded time. If even aborting fails, a note
         on the error in flight says what is left and how to remove it.
@@ -169,9 +210,25 @@ class Store(Protocol):
             key: What the object will be called.
             part_size: Bytes of every part but the last; within ``limits``.
             overwrite: Whether to replace an object that has this key.
+            resume: Go on with this one instead, of the same key and part size.
 
         Raises:
             RepositoryNotFound: The bucket or directory does not exist.
+            CannotResume: The unfinished upload is not what it should be; it has been aborted.
+        """
+
+    def unfinished(self, before: datetime) -> AsyncIterator[UploadInfo]:
+        """Yield the uploads directly below the repository that nobody seems to go on with.
+
+        Args:
+            before: Only those to which nothing has come since.
+        """
+
+    async def abandon(self, key: str, upload: str) -> None:
+        """Abort an unfinished upload by its id; no error if there is none.
+
+        Raises:
+            NotAllowed: It belongs to somebody else.
         """
 
     async def delete(self, key: str) -> None:

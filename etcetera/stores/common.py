@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 
 import anyio
 
-from etcetera.errors import InvalidName, StoreError, UsageError
+from etcetera.errors import (
+    ExpiredCredentials,
+    InvalidName,
+    NetworkError,
+    StoreError,
+    UsageError,
+)
 
 GRACE_SECONDS = 10.0
 """How long what must not be torn may hold up a cancellation."""
@@ -26,6 +32,12 @@ def leave_note(error: BaseException, note: str) -> None:
     if not isinstance(error, Exception):
         # Nobody is shown a cancellation.
         logging.getLogger("etcetera").warning("%s", note)
+
+
+def is_curable(error: BaseException | None) -> bool:
+    """Whether the same transfer, begun again later, may well go on where *error* ended it."""
+    curable = (NetworkError, ExpiredCredentials, asyncio.CancelledError, KeyboardInterrupt)
+    return isinstance(error, curable)
 
 
 def time_from(seconds: float) -> datetime:

@@ -11,9 +11,11 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
+from zlib import crc32
 
 import anyio
 import anyio.to_thread
@@ -33,18 +35,37 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import Data, ObjectInfo, PartLimits, PinnedRange, Sent, SharedUrl
+from etcetera.stores import (
+    CannotResume,
+    Data,
+    ObjectInfo,
+    PartLimits,
+    PinnedRange,
+    Sent,
+    SharedUrl,
+    Unfinished,
+    UploadInfo,
+)
 from etcetera.stores.common import (
     check_key,
     check_part,
     check_parts,
     check_range,
     clean_up,
+    is_curable,
     no_links,
     time_from,
     uninterrupted,
 )
-from etcetera.stores.file_parts import Descriptor, create_part, guarded, remove_dead_parts
+from etcetera.stores.file_parts import (
+    Descriptor,
+    adopt_part,
+    create_part,
+    dead_parts,
+    guarded,
+    remove_dead_part,
+    remove_dead_parts,
+)
 
 THREADS = 16
 """Worker threads for file calls, so that they never queue behind other work."""
@@ -122,6 +143,9 @@ class FileUpload:
     part_size: int
     overwrite: bool
     sizes: dict[int, int] = field(default_factory=dict)
+    keep: bool = False
+    kept: bool = False
+    _checksums: dict[int, int] = field(default_factory=dict)
     _opened: tuple[Path, Descriptor] | None = None
 
     @property
@@ -134,22 +158,40 @@ class FileUpload:
         remove_dead_parts(self.store.directory, self.key)
         self._opened = create_part(self.store.directory, self.key)
 
+    def resume(self, earlier: Unfinished) -> None:
+        """Take over a hidden file, and check what is in it: a power loss may have torn it."""
+        path = Path(earlier.id)
+        held = adopt_part(self.store.directory, self.key, path)
+        if held is None:
+            raise CannotResume(f"{path} is gone, or somebody else has it")
+        self._opened, self.keep = (path, held), True
+        with held.use() as descriptor:
+            for number, known in enumerate(earlier.parts, 1):
+                data = os.pread(descriptor, self.part_size, (number - 1) * self.part_size)
+                self.sizes[number], self._checksums[number] = len(data), crc32(data)
+                if len(data) != self.part_size or self.part(number) != known:
+                    raise CannotResume(f"part {number} is not in {path}")
+            # What was in flight may be longer than what takes its place.
+            os.ftruncate(descriptor, len(earlier.parts) * self.part_size)
+
+    def state(self) -> dict[str, str]:
+        """Nothing but the path; see :class:`etcetera.stores.Upload`."""
+        return {}
+
+    def part(self, number: int) -> dict[str, str]:
+        """The checksum of a part; see :class:`etcetera.stores.Upload`."""
+        return {"crc32": f"{self._checksums[number]:08x}"}
+
     @property
     def _open(self) -> tuple[Path, Descriptor]:
         assert self._opened is not None, "an upload is made by begin"  # noqa: S101
         return self._opened
 
-    async def put_part(
-        self,
-        number: int,
-        data: Data,
-        crc32: int,  # noqa: ARG002 - a disk does not ask
-        sent: Sent | None = None,
-    ) -> None:
+    async def put_part(self, number: int, data: Data, crc32: int, sent: Sent | None = None) -> None:
         """Write one part to its place; see :class:`etcetera.stores.Upload`."""
         check_part(number, len(data), self.part_size, self.store.limits.max_parts)
         await self.store.run(self._write, number, data, key=self.key)
-        self.sizes[number] = len(data)
+        self.sizes[number], self._checksums[number] = len(data), crc32
         if sent is not None:
             sent(len(data))
 
@@ -182,11 +224,12 @@ class FileUpload:
         return _describe(self.key, status)
 
     def remove(self) -> None:
-        """Close the file and remove its hidden name, if it still has it."""
+        """Close the file and remove its hidden name, if it still has it and is not kept."""
         if self._opened is not None:
             path, opened = self._opened
             opened.close()
-            path.unlink(missing_ok=True)
+            if not self.kept:
+                path.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -253,14 +296,18 @@ class FileStore:
 
     @asynccontextmanager
     async def upload(
-        self, key: str, *, part_size: int, overwrite: bool
+        self, key: str, *, part_size: int, overwrite: bool, resume: Unfinished | None = None
     ) -> AsyncIterator[FileUpload]:
-        """Begin an upload; see :class:`etcetera.stores.Store`."""
+        """Begin an upload, or go on with one; see :class:`etcetera.stores.Store`."""
         upload = FileUpload(self, check_key(key), part_size, overwrite)
         try:
-            await self.run(upload.begin, key=key)
+            if resume is None:
+                await self.run(upload.begin, key=key)
+            else:
+                await self.run(upload.resume, resume, key=key)
             yield upload
         except BaseException as error:
+            upload.kept = upload.keep and is_curable(error)
             await clean_up(self._remove(upload), error, left="", patient=True)
             raise
         await clean_up(self._remove(upload), None, left="", patient=True)
@@ -272,6 +319,16 @@ class FileStore:
         except EtceteraError as error:
             return f"an unfinished upload is left ({error}): rm {shlex.quote(upload.id)}"
         return ""
+
+    async def unfinished(self, before: datetime) -> AsyncIterator[UploadInfo]:
+        """Yield idle uploads; see :class:`etcetera.stores.Store`."""
+        for key, path, status in await self.run(dead_parts, self.directory, before.timestamp()):
+            modified = time_from(status.st_mtime)
+            yield UploadInfo(key=key, id=str(path), size=status.st_size, modified=modified)
+
+    async def abandon(self, key: str, upload: str) -> None:
+        """Remove a hidden file that nobody holds; see :class:`etcetera.stores.Store`."""
+        await self.run(remove_dead_part, self.directory, check_key(key), Path(upload), key=key)
 
     async def delete(self, key: str) -> None:
         """Remove one object; see :class:`etcetera.stores.Store`."""

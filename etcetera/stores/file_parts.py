@@ -21,6 +21,9 @@ FILE_MODE = 0o644
 
 _NO_LOCKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EBADF}
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+_PREFIX_LENGTH = 40
+"""Characters of a key in the name of its hidden file."""
+_ANY_PART = re.compile(r"\.(.+)\.[0-9a-f]{16}\.part", re.DOTALL)
 
 
 class Descriptor:
@@ -75,28 +78,66 @@ def create_part(directory: Path, key: str) -> tuple[Path, Descriptor]:
         path.unlink(missing_ok=True)
 
 
+def adopt_part(directory: Path, key: str, path: Path) -> Descriptor | None:
+    """Hold the hidden file of an upload of *key* that a dead process left; ``None`` without one."""
+    if path.parent != directory or not _pattern(key).fullmatch(path.name):
+        return None
+    try:
+        number = os.open(path, _FLAGS | os.O_RDWR | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    # Where there are no locks, nobody knows whether it is held.
+    if _take(number) and _is_at(path, number):
+        return Descriptor(number)
+    os.close(number)
+    return None
+
+
 def remove_dead_parts(directory: Path, key: str) -> None:
     """Remove the hidden files of uploads of *key* that no living process holds, where possible."""
-    name = re.compile(re.escape(_prefix(key)) + r"[0-9a-f]{16}\.part")
     with suppress(OSError):
         for found in os.listdir(directory):  # noqa: PTH208 - names are enough
-            if name.fullmatch(found):
-                _remove_if_dead(directory / found)
+            if _pattern(key).fullmatch(found):
+                remove_dead_part(directory, key, directory / found)
 
 
-def _remove_if_dead(path: Path) -> None:
-    with suppress(OSError):
-        number = os.open(path, _FLAGS | os.O_RDWR | os.O_NONBLOCK)
+def remove_dead_part(directory: Path, key: str, path: Path) -> None:
+    """Remove the hidden file of one upload of *key*, if no living process holds it."""
+    held = adopt_part(directory, key, path)
+    if held is not None:
         try:
-            if _take(number):
-                path.unlink()
+            path.unlink()
         finally:
-            os.close(number)
+            held.close()
+
+
+def dead_parts(directory: Path, before: float) -> list[tuple[str, Path, os.stat_result]]:
+    """The hidden files that no living process holds, unchanged since *before*; with their keys.
+
+    Long keys are cut in such names, and their uploads are left out.
+    """
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            match = _ANY_PART.fullmatch(entry.name)
+            if match is None or len(match[1]) >= _PREFIX_LENGTH:
+                continue
+            with suppress(OSError):  # gone meanwhile, or somebody else's
+                held = adopt_part(directory, match[1], Path(entry.path))
+                if held is not None:
+                    held.close()
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        found.append((match[1], Path(entry.path), entry.stat()))
+    return found
+
+
+def _pattern(key: str) -> re.Pattern[str]:
+    return re.compile(re.escape(_prefix(key)) + r"[0-9a-f]{16}\.part", re.DOTALL)
 
 
 def _prefix(key: str) -> str:
     # The key is cut so that the hidden name is never too long where the key is not.
-    return f".{key[:40]}."
+    return f".{key[:_PREFIX_LENGTH]}."
 
 
 @contextmanager

@@ -19,13 +19,24 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import Data, ObjectInfo, PartLimits, PinnedRange, Sent, SharedUrl
+from etcetera.stores import (
+    CannotResume,
+    Data,
+    ObjectInfo,
+    PartLimits,
+    PinnedRange,
+    Sent,
+    SharedUrl,
+    Unfinished,
+    UploadInfo,
+)
 from etcetera.stores.common import (
     check_key,
     check_part,
     check_parts,
     check_range,
     clean_up,
+    is_curable,
     no_links,
 )
 
@@ -89,6 +100,18 @@ class MemoryUpload:
     overwrite: bool
     id: str
     parts: dict[int, bytes] = field(default_factory=dict)
+    keep: bool = False
+    kept: bool = False
+    modified: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When the last part came."""
+
+    def state(self) -> dict[str, str]:
+        """Nothing but the id; see :class:`etcetera.stores.Upload`."""
+        return {}
+
+    def part(self, number: int) -> dict[str, str]:
+        """The checksum of a part; see :class:`etcetera.stores.Upload`."""
+        return {"crc32": f"{zlib.crc32(self.parts[number]):08x}"}
 
     async def put_part(self, number: int, data: Data, crc32: int, sent: Sent | None = None) -> None:
         """Keep one part; see :class:`etcetera.stores.Upload`."""
@@ -99,6 +122,7 @@ class MemoryUpload:
         if zlib.crc32(data) != crc32:
             raise StoreError(f"part {number} of {self.key} arrived damaged")
         self.parts[number] = bytes(data)
+        self.modified = datetime.now(UTC)
         self.store.bytes_sent += len(data)
         if sent is not None:
             sent(len(data))
@@ -128,7 +152,8 @@ class MemoryStore:
     """Seconds before every call is answered."""
     faults: dict[tuple[str, int], Exception] = field(default_factory=dict)
     """Raised instead of answering: by method (``list``, ``head``, ``open``, ``read``, ``put``,
-    ``upload``, ``put_part``, ``complete``, ``abort``, ``delete``) and its call, counted from 1."""
+    ``upload``, ``put_part``, ``complete``, ``abort``, ``unfinished``, ``abandon``, ``delete``) and
+    its call, counted from 1."""
     calls: Counter[str] = field(default_factory=Counter)
     """How often each method was called."""
     objects: dict[str, tuple[ObjectInfo, bytes]] = field(default_factory=dict)
@@ -192,22 +217,40 @@ class MemoryStore:
 
     @asynccontextmanager
     async def upload(
-        self, key: str, *, part_size: int, overwrite: bool
+        self, key: str, *, part_size: int, overwrite: bool, resume: Unfinished | None = None
     ) -> AsyncIterator[MemoryUpload]:
-        """Begin an upload; see :class:`etcetera.stores.Store`."""
+        """Begin an upload, or go on with one; see :class:`etcetera.stores.Store`."""
         check_key(key)
         await self.enter("upload")
-        upload = MemoryUpload(self, key, part_size, overwrite, f"upload-{next(_versions)}")
-        self.uploads[upload.id] = upload
+        identity = f"upload-{next(_versions)}" if resume is None else resume.id
+        upload = MemoryUpload(self, key, part_size, overwrite, identity)
         try:
+            if resume is not None:
+                self._adopt(upload, resume)
+            self.uploads[upload.id] = upload
             yield upload
         except BaseException as error:
             await self._abort(upload, error)
             raise
         await self._abort(upload, None)
 
+    def _adopt(self, upload: MemoryUpload, resume: Unfinished) -> None:
+        """Take over the parts that an earlier upload has sent."""
+        earlier = self.uploads.get(resume.id)
+        if earlier is None:
+            raise CannotResume(f"the upload {resume.id} is gone")
+        upload.parts, upload.keep = earlier.parts, True
+        for number, known in enumerate(resume.parts, 1):
+            if len(upload.parts.get(number, b"")) != upload.part_size:
+                raise CannotResume(f"part {number} is not there")
+            if upload.part(number) != known:
+                raise CannotResume(f"part {number} is another one")
+
     async def _abort(self, upload: MemoryUpload, error: BaseException | None) -> None:
         if upload.id in self.uploads:
+            if upload.keep and is_curable(error):
+                upload.kept = True
+                return
             left = f"the upload {upload.id} of {upload.key} could not be removed"
             await clean_up(self._remove(upload, left), error, left=left)
 
@@ -218,6 +261,19 @@ class MemoryStore:
             return f"{left} ({failure})"
         del self.uploads[upload.id]
         return ""
+
+    async def unfinished(self, before: datetime) -> AsyncIterator[UploadInfo]:
+        """Yield idle uploads; see :class:`etcetera.stores.Store`."""
+        await self.enter("unfinished")
+        for upload in tuple(self.uploads.values()):
+            if upload.modified < before:
+                size = sum(map(len, upload.parts.values()))
+                yield UploadInfo(key=upload.key, id=upload.id, size=size, modified=upload.modified)
+
+    async def abandon(self, key: str, upload: str) -> None:  # noqa: ARG002 - the id is enough
+        """Abort an upload; see :class:`etcetera.stores.Store`."""
+        await self.enter("abandon")
+        self.uploads.pop(upload, None)
 
     async def delete(self, key: str) -> None:
         """Remove one object; see :class:`etcetera.stores.Store`."""

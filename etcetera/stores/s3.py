@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from zlib import crc32
 
@@ -16,7 +17,15 @@ from etcetera.errors import (
     NetworkError,
     TruncatedArchive,
 )
-from etcetera.stores import Data, ObjectInfo, PartLimits, PinnedRange, SharedUrl
+from etcetera.stores import (
+    Data,
+    ObjectInfo,
+    PartLimits,
+    PinnedRange,
+    SharedUrl,
+    Unfinished,
+    UploadInfo,
+)
 from etcetera.stores.common import check_key, check_range, uninterrupted
 from etcetera.stores.ranges import (
     SLOWEST_BYTES_PER_SECOND,
@@ -36,6 +45,7 @@ from etcetera.stores.s3_publish import (
     plain_etag,
 )
 from etcetera.stores.s3_share import sign_url
+from etcetera.stores.s3_unfinished import abort, list_idle
 from etcetera.stores.s3_upload import S3Upload, content_md5, object_arguments
 
 PAGE_KEYS = 100
@@ -210,18 +220,31 @@ class S3Store:
         return await uninterrupted(publication.run(send))
 
     @asynccontextmanager
-    async def upload(self, key: str, *, part_size: int, overwrite: bool) -> AsyncIterator[S3Upload]:
-        """Begin an upload; see :class:`etcetera.stores.Store`."""
+    async def upload(
+        self, key: str, *, part_size: int, overwrite: bool, resume: Unfinished | None = None
+    ) -> AsyncIterator[S3Upload]:
+        """Begin an upload, or go on with one; see :class:`etcetera.stores.Store`."""
         upload = S3Upload(
             self.connection, key, self._key(key), part_size, overwrite, self.public, self.limits
         )
         try:
-            await upload.begin()
+            if resume is None:
+                await upload.begin()
+            else:
+                await upload.resume(resume)
             yield upload
         except BaseException as error:
             await upload.end(error)
             raise
         await upload.end(None)
+
+    def unfinished(self, before: datetime) -> AsyncIterator[UploadInfo]:
+        """Yield idle uploads; see :class:`etcetera.stores.Store`."""
+        return list_idle(self.connection, self.prefix, before)
+
+    async def abandon(self, key: str, upload: str) -> None:
+        """Abort an upload by its id; see :class:`etcetera.stores.Store`."""
+        await abort(self.connection, self._key(key), upload)
 
     async def delete(self, key: str) -> None:
         """Remove one object; see :class:`etcetera.stores.Store`."""

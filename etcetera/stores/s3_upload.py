@@ -13,22 +13,25 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from etcetera.errors import EtceteraError, StoreError
-from etcetera.stores import Data, ObjectInfo, PartLimits, Sent
+from etcetera.errors import EtceteraError, NotAllowed, StoreError
+from etcetera.stores import CannotResume, Data, ObjectInfo, PartLimits, Sent, Unfinished
 from etcetera.stores.common import (
     GRACE_SECONDS,
     check_part,
     check_parts,
     clean_up,
+    is_curable,
     leave_note,
     uninterrupted,
 )
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import Refused, answering
 from etcetera.stores.s3_publish import NONCE, Publication
+from etcetera.stores.s3_unfinished import NO_UPLOAD, check_parts_known
 
 _NO_CHECKSUMS = frozenset[str | int]({"NotImplemented", "InvalidArgument", "InvalidRequest", 501})
-_NO_UPLOAD = frozenset[str | int]({"NoSuchUpload", 404})
+_NOT_TWICE = frozenset[str | int]({"NotImplemented", 501})
+"""Said by servers that pass parts on at once: one that an earlier push sent must stay the same."""
 _logger = logging.getLogger("etcetera")
 
 
@@ -63,6 +66,8 @@ class S3Upload:
     public: bool
     limits: PartLimits
     id: str = ""
+    keep: bool = False
+    kept: bool = False
     _nonce: str = field(default_factory=lambda: secrets.token_hex(16))
     _checksums: bool = False
     _parts: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -70,11 +75,40 @@ class S3Upload:
     _beginning: bool = False
     _publishing: bool = False
     _published: bool = False
+    _resumed: bool = False
 
     async def begin(self) -> None:
         """Ask for the upload; when cancelled, still wait a little to learn its id."""
         self._beginning = True
         await uninterrupted(self._create())
+
+    async def resume(self, earlier: Unfinished) -> None:
+        """Go on with an upload, if the server still has the parts that a journal knows."""
+        self.id, self.keep, self._resumed = earlier.id, True, True
+        if earlier.state.get("public") != str(self.public):
+            raise CannotResume("the setting public has changed")
+        try:
+            await check_parts_known(
+                self.connection, self.key, self.id, self.part_size, earlier.parts
+            )
+        except NotAllowed as error:
+            if type(error) is not NotAllowed:  # other credentials may see them
+                raise
+            raise CannotResume(f"its parts cannot be listed ({error})") from error
+        self._nonce = earlier.state.get("nonce", self._nonce)
+        self._checksums = earlier.state.get("checksums") == str(True)
+        for number, part in enumerate(earlier.parts, 1):
+            self._parts[number] = {"PartNumber": number} | dict(part)
+            self._sizes[number] = self.part_size
+
+    def state(self) -> dict[str, str]:
+        """What was settled at the beginning; see :class:`etcetera.stores.Upload`."""
+        checksums, public = str(self._checksums), str(self.public)
+        return {"nonce": self._nonce, "checksums": checksums, "public": public}
+
+    def part(self, number: int) -> dict[str, str]:
+        """ETag and checksum of a part; see :class:`etcetera.stores.Upload`."""
+        return {key: value for key, value in self._parts[number].items() if key != "PartNumber"}
 
     async def _create(self) -> None:
         arguments = {"Key": self.key} | object_arguments(self._nonce, public=self.public)
@@ -108,15 +142,19 @@ class S3Upload:
             check: dict[str, Any] = {"ChecksumCRC32": encoded}
         else:
             check = {"ContentMD5": await content_md5(data)}
-        answer = await self._call(
-            "upload_part",
-            Key=self.key,
-            UploadId=self.id,
-            PartNumber=number,
-            body=data,
-            sent=sent,
-            **check,
-        )
+        try:
+            answer = await self._call(
+                "upload_part",
+                _NOT_TWICE if self._resumed else (),
+                Key=self.key,
+                UploadId=self.id,
+                PartNumber=number,
+                body=data,
+                sent=sent,
+                **check,
+            )
+        except Refused as refusal:
+            raise CannotResume(f"its parts cannot be replaced ({refusal})") from refusal
         if not answer.get("ETag"):
             raise StoreError(f"{self.connection.place.endpoint} took part {number} without an ETag")
         part = {"PartNumber": number, "ETag": answer["ETag"]}
@@ -156,7 +194,7 @@ class S3Upload:
         )
 
     async def end(self, error: BaseException | None) -> None:
-        """Remove the upload, unless it was published or never began.
+        """Remove the upload, unless it was published, never began, or can be gone on with.
 
         Args:
             error: The one in flight, which gets a note if removing fails.
@@ -173,6 +211,9 @@ class S3Upload:
                 command = self._command("list-multipart-uploads", "--prefix", self.key)
                 leave_note(error, f"an upload of {self.name} may be left; look with: {command}")
             return
+        if self.keep and is_curable(error):
+            self.kept = True
+            return
         left = self._left(f"no answer within {GRACE_SECONDS:.0f} s")
         await clean_up(self._abort(error), error, left=left)
 
@@ -181,7 +222,7 @@ class S3Upload:
         try:
             with anyio.fail_after(GRACE_SECONDS):
                 await self._call(
-                    "abort_multipart_upload", _NO_UPLOAD, Key=self.key, UploadId=self.id
+                    "abort_multipart_upload", NO_UPLOAD, Key=self.key, UploadId=self.id
                 )
         except TimeoutError:
             return self._left(f"no answer within {GRACE_SECONDS:.0f} s")

@@ -7,8 +7,12 @@ Source: RFC 1951 (deflate), RFC 1952 (gzip).
 """
 
 import os
+import platform
 import struct
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from etcetera.errors import CorruptArchive
@@ -60,6 +64,8 @@ _FINAL_PROBE = struct.pack("<BHH", 1, len(_PROBE), len(_PROBE) ^ 0xFFFF) + _PROB
 
 _ISAL_LEVELS = 3
 """Levels of isal, from 1."""
+_INSTRUCTIONS = ("avx", "sse", "bmi", "pclmul", "vpclmul", "asimd", "sve", "crc32", "pmull")
+"""How the names of those begin that codecs choose by."""
 _SAMPLE = 16 * KiB
 _WORTH = 0.95
 """A sample that shrinks to no less than this is not worth compressing the rest for."""
@@ -68,6 +74,29 @@ crc32: Callable[..., int] = _zlib.crc32
 compressobj: Callable[..., Any] = _zlib.compressobj
 decompressobj: Callable[..., Any] = _zlib.decompressobj
 CodecError: Any = _zlib.error
+
+
+def identity() -> str:
+    """Name the codecs and the kind of processor: where it is the same, so are the frames.
+
+    A codec may give other bytes where it can use other instructions.
+    """
+    instructions: set[str] = set()
+    with suppress(OSError):  # not Linux
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                instructions = {one for one in value.split() if one.startswith(_INSTRUCTIONS)}
+                break
+    known = crc32(" ".join(sorted(instructions)).encode())
+    versions = " ".join(f"{module.__name__} {_version(module)}" for module in (_zlib, _thorough))
+    return f"{versions} {platform.machine()} {known:08x}"
+
+
+def _version(module: Any) -> str:
+    package = sys.modules[module.__name__.partition(".")[0]]
+    runtime = getattr(module, "ZLIB_RUNTIME_VERSION", "")
+    return f"{getattr(package, '__version__', '')} {runtime}".strip()
 
 
 class Frame(NamedTuple):
@@ -81,9 +110,24 @@ class Frame(NamedTuple):
     compressed_crc32: int
 
     @property
+    def length(self) -> int:
+        """Bytes in the archive."""
+        return len(self.data)
+
+    @property
     def stored(self) -> bool:
         """Whether it did not shrink, and was not compressed."""
         return len(self.data) == stored_size(self.size)
+
+
+class KnownFrame(NamedTuple):
+    """What the index says of a frame whose bytes are elsewhere."""
+
+    length: int
+    """Bytes in the archive."""
+    size: int
+    crc32: int
+    compressed_crc32: int
 
 
 def make_frame(data: Buffer, level: int) -> Frame:

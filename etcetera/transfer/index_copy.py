@@ -40,8 +40,11 @@ class IndexCopy:
         self._pieces: list[tuple[int, int]] = []
 
     def begin(self, start: int) -> None:
-        """Say at which byte of the object the data frames end; called first."""
+        """Say at which byte of the object the data frames end; called first, or to begin anew."""
         self._start = start
+        self._pieces.clear()
+        if self._file is not None:
+            self._file.truncate(0)
         self._write(0, _START.pack(start))
 
     def put(self, offset: int, data: Buffer) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from etcetera.errors import InvalidDataset
 from etcetera.transfer import codec
-from etcetera.transfer.codec import Frame, make_frame
+from etcetera.transfer.codec import Frame, KnownFrame, make_frame
 from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
 from etcetera.transfer.index import (
     FOOTER,
@@ -102,17 +102,17 @@ class IndexWriter:
         self.digest = ""
         """Of the dataset; known once finished."""
 
-    def add_frame(self, frame: Frame, members: Sequence[PackedMember]) -> None:
+    def add_frame(self, frame: Frame | KnownFrame, members: Sequence[PackedMember]) -> None:
         """Add the next frame and the members that begin in it."""
         segment = self._open[-1]
         if segment.is_full():
             self._open.append(segment := _OpenSegment(self._position))
             self._encode_known()
-        segment.lengths.append(len(frame.data))
+        segment.lengths.append(frame.length)
         segment.sizes.append(frame.size)
         segment.crcs.append(frame.crc32)
         segment.compressed_crcs.append(frame.compressed_crc32)
-        self._count(frame)
+        self._sum_up(frame)
         for entry, header_size, sha256 in members:
             self._add_row(segment, entry, header_size)
             if entry.kind == "f":
@@ -217,10 +217,13 @@ class IndexWriter:
             segment.targets.append(target)
 
     def _count(self, frame: Frame) -> bytes:
+        self._sum_up(frame)
+        return frame.data
+
+    def _sum_up(self, frame: Frame | KnownFrame) -> None:
         self._crc32 = codec.crc32_combine(self._crc32, frame.crc32, frame.size)
         self._size += frame.size
-        self.length += len(frame.data)
-        return frame.data
+        self.length += frame.length
 
     def _encode_known(self) -> None:
         """Encode every segment but the last, from the front, while all its rows are known."""

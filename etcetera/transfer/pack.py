@@ -102,16 +102,7 @@ class LargeFile:
 
     def pack(self, root: int, level: int, number: int) -> tuple[Frame, list[PackedMember]]:
         """Make the frame of slice *number*; the member comes with the last one to be packed."""
-        entry = self.entry
-        start = number * FRAME_MAX
-        stop = min(start + FRAME_MAX, self.size)
-        data = view = memoryview(bytearray(stop - start))
-        if number == 0:
-            view[: len(self.head)] = self.head
-            view = view[len(self.head) :]
-        first = max(0, start - len(self.head))
-        content = view[: max(0, min(len(view), entry.size - first))]
-        self._read(root, content, first)
+        data, content = self._load(root, number)
         frame = make_frame(data, level)
         self._hash(number, content)
         with self._lock:
@@ -120,6 +111,27 @@ class LargeFile:
         if last:
             self._finish()
         return frame, []
+
+    def skip(self, root: int, count: int, stop: threading.Event) -> None:
+        """Take the first slices for packed: they are only read again, for the SHA-256.
+
+        Args:
+            root: Descriptor of the dataset's directory.
+            count: How many; not all of them.
+            stop: Makes it end early, once set by another thread.
+
+        Raises:
+            InterruptedError: *stop* was set.
+        """
+        for number in range(count):
+            if stop.is_set():
+                raise InterruptedError
+            self._sha256.update(self._load(root, number)[1])
+        self._packed = self._hashed = count
+
+    def slice_size(self, number: int) -> int:
+        """Tar bytes of one slice."""
+        return min(FRAME_MAX, self.size - number * FRAME_MAX)
 
     def member(self) -> PackedMember:
         """What the index says, once every slice has been packed."""
@@ -131,6 +143,17 @@ class LargeFile:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
                 self._descriptor = -1
+
+    def _load(self, root: int, number: int) -> tuple[memoryview, memoryview]:
+        """The tar bytes of one slice, and which of them are the file's."""
+        data = view = memoryview(bytearray(self.slice_size(number)))
+        if number == 0:
+            view[: len(self.head)] = self.head
+            view = view[len(self.head) :]
+        first = max(0, number * FRAME_MAX - len(self.head))
+        content = view[: max(0, min(len(view), self.entry.size - first))]
+        self._read(root, content, first)
+        return data, content
 
     def _read(self, root: int, content: memoryview, offset: int) -> None:
         with self._lock:

@@ -1,7 +1,7 @@
 """Frames → parts: how large, how many at once, and cutting."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from etcetera.errors import StoreError
@@ -121,14 +121,22 @@ def requests_at_once(size: int, options: TransferOptions) -> int:
     return min(options.workers, max(2, PARTS_MEMORY // size - 1))
 
 
-def cut(pieces: Iterable[tuple[bytes, int]], buffers: Buffers) -> Iterator[Part]:
-    """Regroup *pieces* into parts numbered from 1.
+def cut(
+    pieces: Iterable[tuple[bytes, int]],
+    buffers: Buffers,
+    first: int = 1,
+    note: Callable[[int, memoryview], None] | None = None,
+) -> Iterator[Part]:
+    """Regroup *pieces* into numbered parts.
 
     Args:
         pieces: Bytes of any length, each with the tar bytes it stands for.
         buffers: Give the size of every part but the last, which has 1 to that many bytes.
+        first: Number of the first part.
+        note: Told the number of each part but the last when it is cut, and which bytes of the
+            last piece are in the next one.
     """
-    number, size, filled = 1, 0, 0
+    number, size, filled = first, 0, 0
     buffer = buffers.take()
     for data, tar_size in pieces:
         view = memoryview(data)
@@ -136,6 +144,8 @@ def cut(pieces: Iterable[tuple[bytes, int]], buffers: Buffers) -> Iterator[Part]
         while view:
             if filled == len(buffer):
                 # Only now is it known that this part is not the last.
+                if note is not None:
+                    note(number, view)
                 yield _part(number, buffer, filled, size - tar_size, last=False)
                 number, size, filled = number + 1, tar_size, 0
                 buffer = buffers.take()

@@ -1,36 +1,45 @@
 """Push: scan → plan → pack frames (threads) → cut parts → upload (tasks) → complete."""
 
+import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from anyio import CancelScope, Semaphore, create_memory_object_stream
 
-from etcetera.stores import ObjectInfo, Store, Upload
+from etcetera.stores import CannotResume, ObjectInfo, Store, Upload
 from etcetera.transfer import codec
+from etcetera.transfer.checkpoints import Checkpoints
 from etcetera.transfer.codec import LADDER, Frame
 from etcetera.transfer.flow import crew, in_thread, ordered, task_group
 from etcetera.transfer.index_copy import IndexCopy
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
+from etcetera.transfer.journal import Journal
 from etcetera.transfer.lanes import Lane, Lanes
-from etcetera.transfer.options import TransferOptions
+from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.pace import Pace
 from etcetera.transfer.pack import Group, LargeFile, Slice, group, open_root
 from etcetera.transfer.parts import Buffers, Part, PartPlan, archive_bound, cut, plan
+from etcetera.transfer.resume import drop, facts, load_earlier, replay
 from etcetera.transfer.scan import Scan, scan
 from etcetera.transfer.workers import workers
 
 _FIRST_PARTS = 2
 """So many are packed at the fastest level, to be sent as soon as that can begin."""
 
+_logger = logging.getLogger("etcetera")
+
 Report = Callable[[int, int], None]
-"""Told the tar bytes and the archive bytes of each part once it is stored."""
+"""Told the tar bytes and the archive bytes of each part once it is stored.
+
+Tar bytes are taken back, as a negative number, if an earlier push turns out to be of no use.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +58,9 @@ class Pushed:
     digest: str
     """Of the dataset."""
     levels: dict[int, int]
-    """Tar bytes by the level of compression they got; 0 is stored."""
+    """Tar bytes by the level of compression they got; 0 is stored. Only of what was packed now."""
+    resumed: int
+    """Bytes of the archive that an earlier push had sent."""
 
 
 async def prepare(root: Path, store: Store, options: TransferOptions) -> Prepared:
@@ -73,6 +84,7 @@ async def push(
     report: Report,
     look: Callable[[], Awaitable[object]] | None = None,
     publishing: Callable[[], object] = lambda: None,
+    journal: Journal | None = None,
     copy: IndexCopy | None = None,
 ) -> Pushed:
     """Pack and publish in one go; the key holds the old object or none until the very end.
@@ -86,27 +98,91 @@ async def push(
         report: Told of each part.
         look: Raises if there is a reason not to send anything; packing begins meanwhile.
         publishing: Called when everything is sent, before it is published.
+        journal: Of an earlier push to go on with, and of this one; it is closed at the end.
         copy: Takes the index down.
 
     Raises:
         AlreadyExists: The key is taken and *overwrite* is false.
         SourceChanged: A file changed after the scan.
     """
-    packing = Packing(prepared.scan, prepared.plan, options, copy)
+    describe = partial(facts, prepared.scan, prepared.plan, options)
+    run = partial(
+        _push, prepared, store, key, options,
+        overwrite=overwrite, publishing=publishing, copy=copy,
+    )  # fmt: skip
+    if journal is None:
+        return await run(look=look, checkpoints=None, report=report)
     try:
-        parts = await _pack_ahead(packing, prepared.plan.workers, look)
-        if parts[0].last:
-            publishing()
-            info = await store.put(key, parts[0].data, overwrite=overwrite)
-            report(parts[0].size, len(parts[0].data))
-        else:
-            async with store.upload(
-                key, part_size=prepared.plan.part_size, overwrite=overwrite
-            ) as upload:
-                await _send_parts(packing, parts, upload, prepared.plan.workers, report)
+        if await in_thread(journal.exists):
+            if look is not None:
+                await look()
+                look = None
+            saved = await load_earlier(journal, describe, store, key)
+            if saved is not None:
+                done = 0
+
+                def count(size: int, sent: int) -> None:
+                    nonlocal done
+                    done += size
+                    report(size, sent)
+
+                checkpoints = Checkpoints(journal, describe, saved)
+                try:
+                    return await run(look=None, checkpoints=checkpoints, report=count)
+                except CannotResume as problem:
+                    await drop(journal, problem)
+                    report(-done, 0)
+        checkpoints = Checkpoints(journal, describe, None)
+        return await run(look=look, checkpoints=checkpoints, report=report)
+    finally:
+        journal.close()
+
+
+async def _push(
+    prepared: Prepared,
+    store: Store,
+    key: str,
+    options: TransferOptions,
+    *,
+    overwrite: bool,
+    report: Report,
+    look: Callable[[], Awaitable[object]] | None,
+    publishing: Callable[[], object],
+    copy: IndexCopy | None,
+    checkpoints: Checkpoints | None,
+) -> Pushed:
+    plan = prepared.plan
+    saved = checkpoints.saved if checkpoints else None
+    packing = Packing(prepared.scan, plan, options, checkpoints, copy)
+    try:
+        async with checkpoints or nullcontext():
+            # What is packed depends on whether the store still has the parts before.
+            parts = deque[Part]() if saved else await _pack_ahead(packing, plan.workers, look)
+            if parts and parts[0].last:
                 publishing()
-                info = await upload.complete()
-        return Pushed(info=info, digest=packing.digest, levels=dict(packing.pace.levels))
+                info = await store.put(key, parts[0].data, overwrite=overwrite)
+                report(parts[0].size, len(parts[0].data))
+            else:
+                async with store.upload(
+                    key,
+                    part_size=plan.part_size,
+                    overwrite=overwrite,
+                    resume=saved.upload if saved else None,
+                ) as upload:
+                    if checkpoints is not None:
+                        checkpoints.begin(upload)
+                    if saved is not None:
+                        _logger.info("Goes on after %.1f MiB of an earlier push", saved.sent / MiB)
+                        report(saved.tar, 0)
+                    await _send_parts(packing, parts, upload, plan.workers, report, checkpoints)
+                    publishing()
+                    info = await upload.complete()
+        return Pushed(
+            info=info,
+            digest=packing.digest,
+            levels=dict(packing.pace.levels),
+            resumed=saved.sent if saved else 0,
+        )
     finally:
         with CancelScope(shield=True):
             await packing.close()
@@ -139,7 +215,12 @@ async def _pack_ahead(
 
 
 async def _send_parts(
-    packing: "Packing", parts: deque[Part], upload: Upload, workers: int, report: Report
+    packing: "Packing",
+    parts: deque[Part],
+    upload: Upload,
+    workers: int,
+    report: Report,
+    checkpoints: Checkpoints | None,
 ) -> None:
     """Send *parts* and all that follow, up to *workers* at once."""
     lanes = Lanes(workers)
@@ -159,6 +240,12 @@ async def _send_parts(
         await upload.put_part(part.number, part.data, part.crc32, sent)
         lanes.leave(lane, len(part.data))
         report(part.size, len(part.data))
+        if (
+            checkpoints is not None
+            and not part.last
+            and checkpoints.sent(part.number, len(part.data), part.size)
+        ):
+            tasks.start_soon(checkpoints.save)
         packing.buffers.give_back(part)
         room.release()
 
@@ -181,9 +268,15 @@ class Packing:
     """The blocking half of a push, one thread hop a part."""
 
     def __init__(
-        self, scanned: Scan, plan: PartPlan, options: TransferOptions, copy: IndexCopy | None = None
+        self,
+        scanned: Scan,
+        plan: PartPlan,
+        options: TransferOptions,
+        checkpoints: Checkpoints | None,
+        copy: IndexCopy | None = None,
     ) -> None:
         self._index = IndexWriter()
+        self._stop = threading.Event()
         # A thread of its own: packing never queues behind a service's other work, and its large
         # buffers come from one arena of the allocator, which reuses them.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="etcetera-pack")
@@ -197,8 +290,14 @@ class Packing:
             most=max(1, plan.workers // 2),
         )
         """To be told what is sent."""
-        self._frames = _pack_frames(scanned, self._index, self.pace, options, copy)
-        self._parts = cut(self._frames, self.buffers)
+        self._frames = _pack_frames(
+            scanned, self._index, self.pace, options, checkpoints, copy, self._stop
+        )
+        if checkpoints is None:
+            self._parts = cut(self._frames, self.buffers)
+        else:
+            sent = checkpoints.saved.upload.parts if checkpoints.saved else ()
+            self._parts = cut(self._frames, self.buffers, len(sent) + 1, checkpoints.cut)
 
     @property
     def digest(self) -> str:
@@ -207,7 +306,9 @@ class Packing:
 
     async def next_part(self) -> Part | None:
         """Pack up to the end of one part; ``None`` after the last."""
-        return await in_thread(partial(next, self._parts, None), pool=self._pool)
+        return await in_thread(
+            partial(next, self._parts, None), pool=self._pool, on_cancel=self._stop.set
+        )
 
     async def close(self) -> None:
         """Stop the threads and processes and close the files."""
@@ -220,18 +321,17 @@ def _pack_frames(
     index: IndexWriter,
     pace: Pace,
     options: TransferOptions,
+    checkpoints: Checkpoints | None,
     copy: IndexCopy | None,
+    stop: threading.Event,
 ) -> Generator[tuple[bytes, int]]:
-    """Yield the archive's bytes, each piece with the tar bytes it stands for."""
-    yield codec.GZIP_HEADER, 0
+    """Yield the archive's bytes, each piece with the tar bytes it stands for.
+
+    Those that an earlier push has sent are left out.
+    """
+    saved = checkpoints.saved if checkpoints else None
     chosen = crew(options, scanned.total.files, scanned.total.bytes)
     large: dict[LargeFile, None] = {}
-
-    def jobs() -> Iterator[Group | Slice]:
-        for job in group(scanned.entries()):
-            if isinstance(job, Slice):
-                large[job.file] = None
-            yield job
 
     def close_large() -> None:
         for file in large:
@@ -249,30 +349,60 @@ def _pack_frames(
     with ExitStack() as stack:
         root = open_root(scanned.root)
         stack.callback(os.close, root)
+        stack.callback(close_large)
+        jobs = group(scanned.entries())
+        if saved is None:
+            yield codec.GZIP_HEADER, 0
+        else:
+            size, inside = replay(saved, jobs, index, stop)
+            if inside is not None:
+                # The state of a SHA-256 cannot be kept.
+                large[inside.file] = None
+                inside.file.skip(root, inside.number + 1, stop)
+            yield saved.rest, size if saved.rest else 0
         count = chosen.threads if chosen.processes else 0
         processes = stack.enter_context(workers(count, "pack", os.fsencode(scanned.root)))
-        stack.callback(close_large)
-        packed = ordered(pack, jobs(), threads=chosen.threads, window=2 * chosen.threads + 4)
+        window = 2 * chosen.threads + 4
+        packed = ordered(pack, _remember(jobs, large), threads=chosen.threads, window=window)
         stack.callback(packed.close)
         for job, (frame, members) in packed:
             index.add_frame(frame, members)
             if isinstance(job, Slice) and _add_slice(index, job):
                 del large[job.file]
+                members = [job.file.member()]
+            if checkpoints is not None:
+                checkpoints.add_frame(frame, members)
             yield frame.data, frame.size
-    for data in _finish(index, LADDER[0] if options.level is None else options.level, copy):
+    if checkpoints is not None:
+        checkpoints.end_frames()
+    level = LADDER[0] if options.level is None else options.level
+    for data in _finish(index, level, saved.sent if saved else 0, copy):
         yield data, 0
 
 
-def _finish(index: IndexWriter, level: int, copy: IndexCopy | None) -> Iterator[bytes]:
-    """Yield what follows the data frames, and take it down in *copy*."""
+def _remember(
+    jobs: Iterator[Group | Slice], large: dict[LargeFile, None]
+) -> Iterator[Group | Slice]:
+    """Yield *jobs*, and note in *large* the files that have to be closed."""
+    for job in jobs:
+        if isinstance(job, Slice):
+            large[job.file] = None
+        yield job
+
+
+def _finish(index: IndexWriter, level: int, sent: int, copy: IndexCopy | None) -> Iterator[bytes]:
+    """Yield what follows the data frames, and take it down in *copy*.
+
+    Of the object's first *sent* bytes nothing is given out.
+    """
     position = index.length
     if copy is not None:
         copy.begin(position)
     for data in index.finish(level):
         if copy is not None:
             copy.put(position, data)
+        yield data[max(0, sent - position) :]
         position += len(data)
-        yield data
 
 
 def _add_slice(index: IndexWriter, job: Slice) -> bool:

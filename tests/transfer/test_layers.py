@@ -17,7 +17,7 @@ MODULES = {
 LAYERS = ("stores", "transfer", "home", "api", "blocking", "cli")
 KNOWN_TO_ALL = {"errors", "config", "dataset", "progress", "atomic", "transfer.options"}
 """What every layer may import; these import nothing but each other."""
-API = {"inside", "sharing", "verification", "versions"}
+API = {"cleaning", "inside", "sharing", "verification", "versions"}
 """What belongs to the layer of ``api``."""
 TOP = {"__init__", "__main__"}
 OUTSIDE = {

@@ -1,0 +1,219 @@
+"""What transfers left that did not come to their end: finding it, and removing it."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from etcetera.api import loaded
+from etcetera.config import Config
+from etcetera.errors import EtceteraError, UsageError
+from etcetera.home import Home
+from etcetera.journals import place
+from etcetera.repository import SUFFIX, Repository, open_repository
+from etcetera.results import Leftover
+from etcetera.staging import Private, abandoned, can_be_resumed, discard
+from etcetera.transfer.flow import in_thread
+from etcetera.transfer.journal import DamagedJournal, Journal, Saved
+from etcetera.transfer.scan import scan
+
+
+async def aclean(
+    remote: bool = False,
+    config: Config | None = None,
+    *,
+    repository: str | None = None,
+    older_than: float = 7,
+    force: bool = False,
+    dry_run: bool = False,
+) -> list[Leftover]:
+    """Remove what transfers left that nobody will go on with; never what one still uses.
+
+    Args:
+        remote: Unfinished uploads in the repository instead of what is at home.
+        config: Settings, by default from ``~/.etc.toml`` and the environment.
+        repository: Which one, by default the one at the top of the configuration.
+        older_than: Days, at least 1, after which a push that broke off is not gone on with.
+        force: Remove also what could be gone on with, at home.
+        dry_run: Only tell what would be removed.
+
+    Returns:
+        What was found, and whether it was removed.
+
+    Raises:
+        UsageError: *older_than* is below 1: somebody may still be sending.
+    """
+    if not 1 <= older_than <= 36500:
+        raise UsageError(f"older_than must be from 1 to 36500 days, not {older_than}")
+    age = timedelta(days=older_than)
+    config = await loaded(config)
+    home = Home(config.home)
+    if not (remote or repository):
+        return await _clean_home(home, config, age, force=force, dry_run=dry_run)
+    async with open_repository(config, repository) as remotes:
+        return await _clean_repository(remotes, home, age, dry_run=dry_run)
+
+
+async def _clean_home(
+    home: Home, config: Config, age: timedelta, *, force: bool, dry_run: bool
+) -> list[Leftover]:
+    """Remove from a home what nobody will go on with; never what a living process owns.
+
+    Args:
+        home: Where to look.
+        config: Its repositories are asked to drop the uploads of journals.
+        age: A push that was begun before is not gone on with.
+        force: Whether to remove also what could be gone on with.
+        dry_run: Only tell.
+    """
+    found = await in_thread(_clean_directories, home, force, dry_run)
+    for journal in await in_thread(lambda: list(home.journals.all())):
+        try:
+            if await in_thread(journal.lock):
+                found += await _clean_journal(journal, home, config, age, force, dry_run)
+        finally:
+            journal.close()
+    return found
+
+
+async def _clean_repository(
+    remotes: Repository, home: Home, age: timedelta, *, dry_run: bool
+) -> list[Leftover]:
+    """Remove the unfinished uploads of archives to which nothing has come for *age*."""
+    found = []
+    live = await in_thread(_live_uploads, home)
+    async for upload in remotes.store.unfinished(datetime.now(UTC) - age):
+        if upload.key.endswith(SUFFIX) and upload.id not in live:
+            if not dry_run:
+                await remotes.store.abandon(upload.key, upload.id)
+            found.append(
+                Leftover(
+                    kind="upload",
+                    name=upload.key.removesuffix(SUFFIX),
+                    place=f"{remotes.store.url.rstrip('/')}/{upload.key}",
+                    bytes=upload.size,
+                    modified=upload.modified,
+                    reason=f"nothing has come for {age.days} days",
+                    removed=True,
+                )
+            )
+    return found
+
+
+def _clean_directories(home: Home, force: bool, dry_run: bool) -> list[Leftover]:
+    private = Private(home.path)
+    found: list[Leftover] = []
+    for kind in _KINDS:
+        for path in abandoned(private.path(kind)):
+            removed, reason = True, "its process is gone"
+            if can_be_resumed(path):
+                removed = force
+                reason = "asked for" if force else "the next pull of it goes on from there"
+            found.append(_leftover(kind, path, reason, removed=removed))
+            if removed and not dry_run:
+                discard(path)
+    kept = private.path("kept")
+    return found + [
+        _leftover("kept", path, "no repository has a copy", removed=False)
+        for path in (sorted(kept.iterdir()) if kept.is_dir() else ())
+    ]
+
+
+_KINDS: tuple[Literal["staging", "trash"], ...] = ("staging", "trash")
+
+
+def _leftover(
+    kind: Literal["staging", "trash", "kept"], path: Path, reason: str, *, removed: bool
+) -> Leftover:
+    size = 0
+    for directory, _, names in os.walk(path):
+        for name in names:
+            size += (Path(directory) / name).lstat().st_size
+    return Leftover(
+        kind=kind,
+        name=path.name.partition(".")[0],
+        place=str(path),
+        bytes=size,
+        modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        reason=reason,
+        removed=removed,
+    )
+
+
+async def _clean_journal(
+    journal: Journal, home: Home, config: Config, age: timedelta, force: bool, dry_run: bool
+) -> list[Leftover]:
+    """Look at a journal that is locked."""
+    saved, reason = None, "it is damaged"
+    try:
+        saved = await in_thread(journal.load)
+    except DamagedJournal:
+        pass
+    else:
+        if saved is None:  # nothing was ever saved
+            await in_thread(journal.discard)
+            return []
+        reason = await in_thread(_why_useless, saved, home, age) or ("asked for" if force else "")
+    removed = bool(reason)
+    if saved is not None and reason and not dry_run:
+        try:
+            reason += await _drop_upload(saved, config)
+        except EtceteraError as error:
+            removed, reason = False, f"its upload cannot be removed ({error})"
+    if removed and not dry_run:
+        await in_thread(journal.discard)
+    return [
+        Leftover(
+            kind="journal",
+            name=str(saved.facts.get("name", "?")) if saved else journal.directory.name,
+            place=f"{saved.facts.get('repository')}/{saved.facts.get('key')}"
+            if saved
+            else str(journal.directory),
+            bytes=saved.sent if saved else 0,
+            modified=saved.written if saved else datetime.now(UTC),
+            reason=reason or "the same push goes on from there",
+            removed=removed,
+        )
+    ]
+
+
+def _why_useless(saved: Saved, home: Home, age: timedelta) -> str:
+    if datetime.now(UTC) - saved.written > age:
+        return f"older than {age.days} days"
+    try:
+        found = home.find(str(saved.facts.get("name")))
+        scanned = scan(found) if found is not None else None
+    except EtceteraError as error:
+        return f"the dataset cannot be read ({error})"
+    if scanned is None:
+        return "the dataset is gone"
+    same = scanned.fingerprint, scanned.newest, scanned.inode
+    if same != tuple(saved.facts.get(name) for name in ("fingerprint", "newest", "inode")):
+        return "the dataset has changed"
+    return ""
+
+
+async def _drop_upload(saved: Saved, config: Config) -> str:
+    """Abort the upload; return what to say if it is left."""
+    wanted = saved.facts.get("repository"), saved.facts.get("endpoint")
+    for name in config.repositories():
+        if place(config.repository(name)) == wanted:
+            async with open_repository(config, name) as remotes:
+                await remotes.store.abandon(str(saved.facts.get("key")), saved.upload.id)
+            return ""
+    return f"; its upload {saved.upload.id} is left: no repository in the settings is this one"
+
+
+def _live_uploads(home: Home) -> set[str]:
+    """Ids of the uploads that processes of this home are sending."""
+    live = set()
+    for journal in home.journals.all():
+        try:
+            saved = None if journal.lock() else journal.load()
+        except DamagedJournal:
+            continue
+        finally:
+            journal.close()
+        if saved is not None:
+            live.add(saved.upload.id)
+    return live

@@ -1,0 +1,149 @@
+"""``etc clean``: what interrupted transfers left."""
+
+import inspect
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+import etcetera as etc
+from etcetera import journals
+from etcetera.errors import NetworkError, UsageError
+from etcetera.home import Home
+from etcetera.staging import RESUME_DAYS
+from etcetera.stores.memory import MemoryStore, memory_store
+from etcetera.transfer.journal import Journal
+from tests.datasets import make_large_dataset
+
+MiB = 1 << 20
+
+
+class Site:
+    """A home with a dataset whose push broke off."""
+
+    def __init__(self, directory: Path) -> None:
+        self.config = etc.Config(
+            f"memory://{directory.name}", directory / "home", part_size="5MiB", workers=2, level=0
+        )
+        self.store: MemoryStore = memory_store(f"memory://{directory.name}")
+        self.source = make_large_dataset(directory / "source", 22 * MiB)
+        etc.register(self.source, "big", config=self.config)
+        self.store.latency = 0.01
+        self.store.faults["put_part", 4] = NetworkError("the line is dead")
+        with pytest.raises(NetworkError):
+            etc.push("big", config=self.config)
+        assert len(self.store.uploads) == 1
+
+    def clean(self, *, force: bool = False, dry_run: bool = False) -> list[tuple[str, str, bool]]:
+        """What is found: kind, name and whether it is removed."""
+        found = etc.clean(config=self.config, force=force, dry_run=dry_run)
+        return [(one.kind, one.name, one.removed) for one in found]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A push that broke off after its first checkpoint."""
+
+    def often(directory: Path, about: dict[str, str | int]) -> Journal:
+        return Journal(directory, about, 5 * MiB)
+
+    monkeypatch.setattr(journals, "Journal", often)
+    return Site(tmp_path)
+
+
+def test_twins_have_one_signature() -> None:
+    """The function and its async twin take the same arguments and give the same result."""
+    assert inspect.signature(etc.clean) == inspect.signature(etc.aclean)
+
+
+def test_what_goes_on_is_left(site: Site) -> None:
+    """What the same push can go on with is named, and stays."""
+    assert site.clean() == [("journal", "big", False)]
+    assert etc.push("big", config=site.config).resumed > 0
+    assert site.clean() == []
+
+
+def test_force(site: Site) -> None:
+    """On request it goes, with its upload; a dry run removes nothing."""
+    assert site.clean(force=True, dry_run=True) == [("journal", "big", True)]
+    assert len(site.store.uploads) == 1
+    assert site.clean(force=True) == [("journal", "big", True)]
+    assert not site.store.uploads
+    assert site.clean(force=True) == []
+
+
+@pytest.mark.parametrize("change", ["changed", "gone"])
+def test_useless(site: Site, change: str) -> None:
+    """A journal of a dataset that has changed, or is gone, is removed with its upload."""
+    if change == "gone":
+        etc.purge("big", site.config, force=True)
+    else:
+        (site.source / "data" / "train" / "new").touch()
+    assert site.clean() == [("journal", "big", True)]
+    assert not site.store.uploads
+
+
+def test_in_use(site: Site) -> None:
+    """What a living process has is not even looked at."""
+    found = next(iter((site.config.home / ".etcetera" / "journals").iterdir()))
+    held = Journal(found, {})
+    assert held.lock()
+    assert site.clean(force=True) == []
+    held.close()
+    assert len(site.clean(force=True)) == 1
+
+
+def test_remote(site: Site) -> None:
+    """In a repository only what is idle goes, and never what a process of this home sends."""
+    upload = next(iter(site.store.uploads.values()))
+    assert etc.clean(True, site.config) == []
+    upload.modified = upload.modified.replace(year=2020)
+    held = Journal(next(iter((site.config.home / ".etcetera" / "journals").iterdir())), {})
+    assert held.lock()
+    assert etc.clean(True, site.config) == []
+    held.close()
+    assert [one.kind for one in etc.clean(True, site.config, dry_run=True)] == ["upload"]
+    assert len(site.store.uploads) == 1
+    assert [one.kind for one in etc.clean(True, site.config)] == ["upload"]
+    assert not site.store.uploads
+    with pytest.raises(UsageError):
+        etc.clean(True, site.config, older_than=0.5)
+
+
+def test_staging(site: Site) -> None:
+    """What a killed process staged is removed; what was replaced and is nowhere else stays."""
+    private = site.config.home / ".etcetera"
+    dead = private / "staging" / "other.1234"
+    dead.mkdir(parents=True)
+    (dead / "file").write_bytes(bytes(100))
+    os.utime(dead, (1, 1))
+    kept = private / "kept" / "old.20260101"
+    kept.mkdir(parents=True)
+    assert site.clean() == [
+        ("staging", "other", True), ("kept", "old", False), ("journal", "big", False),
+    ]  # fmt: skip
+    assert not dead.exists()
+    assert kept.exists()
+
+
+@pytest.mark.parametrize("why", ["force", "age"])
+def test_staging_to_go_on_from(why: str, tmp_path: Path) -> None:
+    """What a pull left for the next one goes on request, or when it is old."""
+    config = etc.Config(f"memory://{tmp_path.name}", tmp_path / "home")
+    with Home(config.home).stage_pull("big") as resumable:
+        (resumable.tree / "file").write_bytes(bytes(100))
+        resumable.keep()
+        staged = resumable.tree.parent
+
+    def clean(*, force: bool = False) -> list[tuple[str, str, bool]]:
+        found = etc.clean(config=config, force=force)
+        return [(one.kind, one.name, one.removed) for one in found]
+
+    assert clean() == [("staging", "big", False)]
+    assert staged.exists()
+    if why == "age":
+        old = time.time() - (RESUME_DAYS + 1) * 86400
+        os.utime(staged / "resume.json", (old, old))
+    assert clean(force=why == "force") == [("staging", "big", True)]
+    assert not staged.exists()
