@@ -546,3 +546,14 @@ class TestCommandLine:
         captured = capsys.readouterr()
         assert message in captured.err
         assert "SECRET" not in captured.err
+
+
+def test_partition_link_and_what_is_here(on_moto: etc.Config, other: etc.Config) -> None:
+    """A link to a partition takes no selection, and never replaces a part that is here."""
+    link = etc.share("flower", partition="val", config=on_moto).url
+    with pytest.raises(UsageError, match="one partition alone"):
+        etc.pull(link, config=other, partitions=["val"])
+    assert etc.pull(link, config=other).partial
+    with pytest.raises(AlreadyExists, match="cannot add"):
+        etc.pull(link, config=other)
+    assert etc.pull(link, True, config=other).partial
