@@ -312,8 +312,11 @@ class Packing:
 
     async def close(self) -> None:
         """Stop the threads and processes and close the files."""
-        await in_thread(self._frames.close, pool=self._pool)
-        self._pool.shutdown()  # its only thread is idle: nothing to wait for
+        try:
+            await in_thread(self._frames.close, pool=self._pool)
+        finally:
+            # Even a native cancellation comes only when its only thread is idle: nothing to wait for.
+            self._pool.shutdown()
 
 
 def _pack_frames(
