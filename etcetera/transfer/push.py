@@ -315,7 +315,7 @@ class Packing:
         try:
             await in_thread(self._frames.close, pool=self._pool)
         finally:
-            # Even a native cancellation comes only when its only thread is idle: nothing to wait for.
+            # Also if a cancellation comes meanwhile: its only thread is idle by now.
             self._pool.shutdown()
 
 
