@@ -19,7 +19,7 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import Data, ObjectInfo, PartLimits, Sent
+from etcetera.stores import CannotCopy, Data, ObjectInfo, PartLimits, Sent
 from etcetera.stores.common import check_key, check_part, check_parts, check_range, clean_up
 
 _stores: dict[str, "MemoryStore"] = {}
@@ -81,7 +81,9 @@ class MemoryUpload:
     part_size: int
     overwrite: bool
     id: str
+    replaces: str | None = None
     parts: dict[int, bytes] = field(default_factory=dict)
+    copied: bool = False
 
     async def put_part(self, number: int, data: Data, crc32: int, sent: Sent | None = None) -> None:
         """Keep one part; see :class:`etcetera.stores.Upload`."""
@@ -96,13 +98,31 @@ class MemoryUpload:
         if sent is not None:
             sent(len(data))
 
+    async def copy_part(
+        self, number: int, source: ObjectInfo, start: int, stop: int, crc32: int
+    ) -> None:
+        """Copy one part; see :class:`etcetera.stores.Upload`."""
+        check_part(number, stop - start, self.store.limits.max_part, self.store.limits.max_parts)
+        await self.store.enter("copy_part")
+        info, data = self.store.objects.get(source.key, (None, b""))
+        if info is None or info.etag != source.etag:
+            raise RemoteChanged(f"{source.key} was replaced while it was copied; start again")
+        self.parts[number] = data[start:stop]
+        if zlib.crc32(self.parts[number]) != crc32:
+            raise CannotCopy("other bytes were copied")
+        self.store.bytes_copied += stop - start
+        self.copied = True
+
     async def complete(self) -> ObjectInfo:
         """Publish the parts; see :class:`etcetera.stores.Upload`."""
         sizes = {number: len(data) for number, data in self.parts.items()}
-        check_parts(sizes, self.part_size)
+        check_parts(sizes, 1 if self.copied else self.part_size)
         if any(sizes[number] < self.store.limits.min_part for number in range(1, len(sizes))):
             raise StoreError(f"a part of {self.key} is below {self.store.limits.min_part} bytes")
         await self.store.enter("complete")
+        present = self.store.objects.get(self.key)
+        if self.replaces and (present is None or present[0].etag != self.replaces):
+            raise RemoteChanged(f"{self.key} was replaced meanwhile; look at it and push again")
         data = b"".join(self.parts[number] for number in sorted(self.parts))
         info = self.store.publish(self.key, data, overwrite=self.overwrite)
         del self.store.uploads[self.id]
@@ -121,7 +141,8 @@ class MemoryStore:
     """Seconds before every call is answered."""
     faults: dict[tuple[str, int], Exception] = field(default_factory=dict)
     """Raised instead of answering: by method (``list``, ``head``, ``open``, ``read``, ``put``,
-    ``upload``, ``put_part``, ``complete``, ``abort``, ``delete``) and its call, counted from 1."""
+    ``upload``, ``put_part``, ``copy_part``, ``complete``, ``abort``, ``delete``) and its call,
+    counted from 1."""
     calls: Counter[str] = field(default_factory=Counter)
     """How often each method was called."""
     objects: dict[str, tuple[ObjectInfo, bytes]] = field(default_factory=dict)
@@ -129,6 +150,7 @@ class MemoryStore:
     """The open ones, by id."""
     bytes_read: int = 0
     bytes_sent: int = 0
+    bytes_copied: int = 0
 
     async def enter(self, method: str) -> None:
         """Count a call, wait out the latency and raise the fault planned for it, if any.
@@ -183,14 +205,19 @@ class MemoryStore:
         self.bytes_sent += len(data)
         return self.publish(key, bytes(data), overwrite=overwrite)
 
+    async def why_no_copies(self) -> str | None:
+        """Nothing is in the way; see :class:`etcetera.stores.Store`."""
+        return None
+
     @asynccontextmanager
     async def upload(
-        self, key: str, *, part_size: int, overwrite: bool
+        self, key: str, *, part_size: int, overwrite: bool, replaces: str | None = None
     ) -> AsyncIterator[MemoryUpload]:
         """Begin an upload; see :class:`etcetera.stores.Store`."""
         check_key(key)
         await self.enter("upload")
-        upload = MemoryUpload(self, key, part_size, overwrite, f"upload-{next(_versions)}")
+        name = f"upload-{next(_versions)}"
+        upload = MemoryUpload(self, key, part_size, overwrite, name, replaces)
         self.uploads[upload.id] = upload
         try:
             yield upload

@@ -21,6 +21,7 @@ from etcetera.errors import (
 from etcetera.stores import Data, ObjectInfo, PartLimits
 from etcetera.stores.common import check_key, check_range, uninterrupted
 from etcetera.stores.s3_client import STALL_SECONDS, Connection, delays
+from etcetera.stores.s3_copy import why_no_copies
 from etcetera.stores.s3_errors import Place, Refused, answering
 from etcetera.stores.s3_publish import (
     Publication,
@@ -271,11 +272,24 @@ class S3Store:
         )
         return await uninterrupted(publication.run(send))
 
+    async def why_no_copies(self) -> str | None:
+        """Go by the name of the server; see :class:`etcetera.stores.Store`."""
+        return await why_no_copies(self.connection)
+
     @asynccontextmanager
-    async def upload(self, key: str, *, part_size: int, overwrite: bool) -> AsyncIterator[S3Upload]:
+    async def upload(
+        self, key: str, *, part_size: int, overwrite: bool, replaces: str | None = None
+    ) -> AsyncIterator[S3Upload]:
         """Begin an upload; see :class:`etcetera.stores.Store`."""
         upload = S3Upload(
-            self.connection, key, self._key(key), part_size, overwrite, self.public, self.limits
+            self.connection,
+            key,
+            self._key(key),
+            part_size,
+            overwrite,
+            self.public,
+            self.limits,
+            replaces,
         )
         try:
             await upload.begin()

@@ -1,6 +1,7 @@
 """A remote archive, opened: its index if it has one, and its bytes."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from etcetera.errors import CorruptArchive, NotAnArchive, StoreError
@@ -62,6 +63,32 @@ class Archive:
         return b"".join((data, self._tail[: stop - middle])) if stop > middle else data
 
 
+class Segments:
+    """Decodes the segments of an index, one after another."""
+
+    def __init__(self, root: Root) -> None:
+        self._size = root.data_size
+        self._position = 0
+
+    def parse(self, frame: codec.Buffer, place: SegmentPlace) -> Segment:
+        """Decode the next one, see :func:`parse_segment`.
+
+        Raises:
+            CorruptArchive: It does not fit the root, or its members do not follow the last ones.
+        """
+        segment = parse_segment(frame, place)
+        if segment.start != self._position:
+            raise CorruptArchive("archive is corrupt: its index does not fit it (a segment)")
+        if segment.members:
+            self._position = segment.members[-1].stop
+        return segment
+
+    def check_end(self) -> None:
+        """Raise CorruptArchive unless the members end where the root says."""
+        if self._position != self._size:
+            raise CorruptArchive("archive is corrupt: its index does not fit it (the last entry)")
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """The claims of an archive that has an index."""
@@ -70,13 +97,26 @@ class Index:
     footer: Footer
     root: Root
 
+    @property
+    def length(self) -> int:
+        """Bytes of its segments in the object."""
+        return sum(place.length for place in self.root.segments)
+
     async def segments(self) -> AsyncGenerator[Segment]:
         """Yield each segment in order; in bounded memory.
 
         Raises:
             CorruptArchive: Segments do not fit the root, or their members do not tile the stream.
         """
-        places, position = self.root.segments, 0
+        segments = Segments(self.root)
+        async with aclosing(self.segment_frames()) as frames:
+            async for place, frame in frames:
+                yield await in_thread(segments.parse, frame, place)
+        segments.check_end()
+
+    async def segment_frames(self) -> AsyncGenerator[tuple[SegmentPlace, codec.Buffer]]:
+        """Yield each segment's own frame in order, as it is; in bounded memory."""
+        places = self.root.segments
         data: codec.Buffer = b""
         data_start = 0
         for number, place in enumerate(places):
@@ -87,14 +127,7 @@ class Index:
                         break
                     stop = following.offset + following.length
                 data = await self.archive.read(data_start, stop)
-            frame = data[place.offset - data_start :][: place.length]
-            segment = await in_thread(parse_segment, frame, place)
-            if segment.start != position:
-                raise CorruptArchive("archive is corrupt: its index does not fit it (a segment)")
-            position = segment.members[-1].stop if segment.members else position
-            yield segment
-        if position != self.root.data_size:
-            raise CorruptArchive("archive is corrupt: its index does not fit it (the last entry)")
+            yield place, data[place.offset - data_start :][: place.length]
 
     async def check_whole(self, crc32: int) -> None:
         """Check what lies around the data frames and the segments.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from etcetera.errors import CorruptArchive, UnsafeArchive
 from etcetera.transfer import codec
+from etcetera.transfer.contents import Contents, begins, is_slice
 from etcetera.transfer.digest import (
     DatasetDigest,
     digest_row,
@@ -36,11 +37,11 @@ class FrameJob(NamedTuple):
 
 
 class Layout:
-    """Matches the frames of one segment after another with the members they hold."""
+    """Finds out what is to be done with the frames of one segment after another."""
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
-        self._member: MemberPlace | None = None
+        self._contents = Contents()
         self._target: LargeTarget | None = None
 
     def jobs(self, segment: Segment) -> list[FrameJob]:
@@ -50,41 +51,16 @@ class Layout:
             CorruptArchive: A frame holds neither whole members nor a slice of exactly one.
         """
         jobs: list[FrameJob] = []
-        members = segment.members
-        position = 0
-        for frame in segment.frames:
-            stop = frame.start + frame.size
-            if self._member is None:
-                first = position
-                while position < len(members) and members[position].start < stop:
-                    position += 1
-                held = members[first:position]
-                if not held or held[0].start != frame.start:
-                    raise _misfit(frame)
-                if held[-1].stop <= stop:
-                    if held[-1].stop != stop:
-                        raise _misfit(frame)
-                    jobs.append(FrameJob(frame, held, None))
-                    continue
-                if len(held) > 1 or held[0].header_size > frame.size:
-                    raise _misfit(frame)
-                self._member = held[0]
-                self._target = self._extractor.large(held[0].entry, held[0].sha256)
-            if stop > self._member.stop:
-                raise _misfit(frame)
-            jobs.append(FrameJob(frame, [self._member], self._target))
-            if stop == self._member.stop:
-                self._member = self._target = None
-        if position != len(members):
-            raise CorruptArchive("archive is corrupt: its index does not fit it (an entry)")
+        for frame, held in self._contents.of(segment):
+            if begins(frame, held):
+                member = held[0]
+                self._target = (
+                    self._extractor.large(member.entry, member.sha256)
+                    if is_slice(frame, held)
+                    else None
+                )
+            jobs.append(FrameJob(frame, held, self._target))
         return jobs
-
-
-def _misfit(frame: FramePlace) -> CorruptArchive:
-    return CorruptArchive(
-        f"archive is corrupt: the frame at byte {frame.offset} holds neither whole members "
-        "nor a slice of one"
-    )
 
 
 def inflate_checked(data: codec.Buffer, place: FramePlace) -> bytes:
