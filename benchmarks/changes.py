@@ -67,7 +67,8 @@ class Wire:
         async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             theirs = await asyncio.open_connection(parts.hostname, parts.port)
             await asyncio.gather(
-                self._pass_on(reader, theirs[1], up=True), self._pass_on(theirs[0], writer, up=False)
+                self._pass_on(reader, theirs[1], up=True),
+                self._pass_on(theirs[0], writer, up=False),
             )
 
         async with await asyncio.start_server(connect, "127.0.0.1", 0) as server:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from etcetera.errors import InvalidName, StoreError
+from etcetera.errors import InvalidName, RemoteChanged, StoreError
 
 GRACE_SECONDS = 10.0
 """How long what must not be torn may hold up a cancellation."""
@@ -31,6 +31,14 @@ def leave_note(error: BaseException, note: str) -> None:
 def time_from(seconds: float) -> datetime:
     """Return the time that a clock, right or not, meant; any time zone can show it."""
     return datetime.fromtimestamp(min(max(seconds, _EARLIEST), _LATEST), UTC)
+
+
+def replaced(what: str) -> RemoteChanged:
+    """Return the error for an object that is another version now than the one that was meant."""
+    return RemoteChanged(
+        f"{what} was replaced by somebody else meanwhile; nothing was published. "
+        "Look at it (etc ls -r --long), then push again"
+    )
 
 
 def check_key(key: str) -> str:

@@ -40,6 +40,7 @@ from etcetera.stores.common import (
     check_parts,
     check_range,
     clean_up,
+    replaced,
     time_from,
     uninterrupted,
 )
@@ -194,10 +195,7 @@ class FileUpload:
         with suppress(FileNotFoundError):
             if _describe(self.key, target.stat()).etag == self.replaces:
                 return
-        raise RemoteChanged(
-            f"{target} was replaced by somebody else meanwhile; nothing was published. "
-            "Look at it (etc ls -r --long), then push again"
-        )
+        raise replaced(str(target))
 
     def remove(self) -> None:
         """Close the file and remove its hidden name, if it still has it."""

@@ -20,7 +20,14 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.stores import CannotCopy, Data, ObjectInfo, PartLimits, Sent
-from etcetera.stores.common import check_key, check_part, check_parts, check_range, clean_up
+from etcetera.stores.common import (
+    check_key,
+    check_part,
+    check_parts,
+    check_range,
+    clean_up,
+    replaced,
+)
 
 _stores: dict[str, "MemoryStore"] = {}
 _versions = count(1)
@@ -106,7 +113,7 @@ class MemoryUpload:
         await self.store.enter("copy_part")
         info, data = self.store.objects.get(source.key, (None, b""))
         if info is None or info.etag != source.etag:
-            raise RemoteChanged(f"{source.key} was replaced while it was copied; start again")
+            raise replaced(source.key)
         self.parts[number] = data[start:stop]
         if zlib.crc32(self.parts[number]) != crc32:
             raise CannotCopy("other bytes were copied")
@@ -122,7 +129,7 @@ class MemoryUpload:
         await self.store.enter("complete")
         present = self.store.objects.get(self.key)
         if self.replaces and (present is None or present[0].etag != self.replaces):
-            raise RemoteChanged(f"{self.key} was replaced meanwhile; look at it and push again")
+            raise replaced(self.key)
         data = b"".join(self.parts[number] for number in sorted(self.parts))
         info = self.store.publish(self.key, data, overwrite=self.overwrite)
         del self.store.uploads[self.id]

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from etcetera.errors import NotAllowed, RemoteChanged, StoreError
+from etcetera.errors import NotAllowed, StoreError
 from etcetera.stores import CannotCopy, ObjectInfo
+from etcetera.stores.common import replaced
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import Refused, answering
 
@@ -76,10 +77,7 @@ async def copy_part(
             **upload,
         )
     except Refused as refusal:
-        raise RemoteChanged(
-            f"{source.key} was replaced by somebody else meanwhile; nothing was published. "
-            "Look at it (etc ls -r --long), then push again"
-        ) from refusal
+        raise replaced(source.key) from refusal
     except StoreError as error:
         raise CannotCopy(f"the store copies no parts ({error})") from error
     except NotAllowed as error:
@@ -114,9 +112,8 @@ async def check_copies(
         raise CannotCopy(f"the store does not say what it has copied ({error})") from error
     for number, size in copied.items():
         if stored.get(number) != size:
-            raise CannotCopy(
-                f"the store has {stored.get(number, 0):,} of {size:,} bytes that it was asked to copy"
-            )
+            found = stored.get(number, 0)
+            raise CannotCopy(f"the store says that it has copied {size:,} bytes, and has {found:,}")
 
 
 async def _stored_parts(connection: Connection, upload: Mapping[str, Any]) -> dict[int, int]:

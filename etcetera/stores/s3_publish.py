@@ -18,11 +18,10 @@ from etcetera.errors import (
     ExpiredCredentials,
     NetworkError,
     NotAllowed,
-    RemoteChanged,
     StoreError,
 )
 from etcetera.stores import ObjectInfo
-from etcetera.stores.common import time_from
+from etcetera.stores.common import replaced, time_from
 from etcetera.stores.s3_client import Connection, delays
 from etcetera.stores.s3_errors import Place, Refused, answering
 
@@ -246,7 +245,4 @@ class Publication:
     def _lost_race(self) -> EtceteraError:
         if self.replaces is None:
             return AlreadyExists(f"{self.url} exists already")
-        return RemoteChanged(
-            f"{self.url} was replaced by somebody else meanwhile; nothing was published. "
-            "Look at it (etc ls -r --long), then push again"
-        )
+        return replaced(self.url)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from anyio import CancelScope, Semaphore, create_memory_object_stream
 
-from etcetera.errors import RemoteChanged
 from etcetera.stores import ObjectInfo, Store, Upload
+from etcetera.stores.common import replaced
 from etcetera.transfer import codec
 from etcetera.transfer.codec import LADDER, Frame
 from etcetera.transfer.flow import crew, in_thread, ordered, task_group
@@ -151,10 +151,7 @@ async def _check_source(store: Store, source: ObjectInfo) -> None:
     """Raise RemoteChanged if *source* is no longer there: not every server heeds conditions."""
     now = await store.head(source.key)
     if now is None or now.etag != source.etag:
-        raise RemoteChanged(
-            f"{source.key} was replaced by somebody else meanwhile; nothing was published. "
-            "Look at it (etc ls -r --long), then push again"
-        )
+        raise replaced(source.key)
 
 
 async def _pack_ahead(

@@ -33,7 +33,7 @@ from etcetera.transfer.tar import Entry
 from etcetera.transfer.workers import Workers, workers
 
 _MOST_INDEX = 64 * MiB
-"""Bytes of an older index that are held, besides :data:`_INDEX_ROW` for each entry of the new one."""
+"""Bytes of an older index that are held, and :data:`_INDEX_ROW` more for each entry of ours."""
 _INDEX_ROW = 128
 _SHA256 = 32
 
@@ -118,7 +118,7 @@ async def plan_update(
             raise
         raise CannotCopy(f"the older archive cannot be read ({error})") from error
     if update.copied <= plan.part_size:
-        raise CannotCopy("too little of the older archive stays, or only in short pieces")
+        raise CannotCopy("too little of the older archive has the same files with the same times")
     return update
 
 

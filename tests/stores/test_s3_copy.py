@@ -82,7 +82,7 @@ NOTHING = Answer(body=b"<R><ETag>&quot;d41d8&quot;</ETag></R>")
         ("copy", error(501, "NotImplemented"), "NotImplemented"),
         ("copy", error(400, "InvalidArgument"), "InvalidArgument"),
         ("copy", error(403, "AccessDenied"), "not allowed"),
-        ("copy", NOTHING, "0 of"),
+        ("copy", NOTHING, "and has 0"),
         ("copy", Answer(body=b"<R></R>"), "does not say"),
         ("copy", Answer(body=b"<R><ETag>e</ETag><ChecksumCRC32>AAAAAA==</ChecksumCRC32></R>"),
          "other bytes"),
