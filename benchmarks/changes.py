@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +179,9 @@ CHANGES = (
 )
 
 
-def run(server: S3Server, bucket: str, size: int, place: Path) -> None:
+def run(
+    server: S3Server, bucket: str, size: int, place: Path, changes: Sequence[Change] = CHANGES
+) -> None:
     """Print one line for each change."""
     chance = random.Random(size)
     first = place / "first"
@@ -201,7 +203,7 @@ def run(server: S3Server, bucket: str, size: int, place: Path) -> None:
         etc.push("first", config=here)
         print(f"{'change':32} {'MiB new':>8} {'MiB up':>8} {'MiB down':>9}  note")
         print(f"{'(the first version)':32} {_mebibytes(size)} {_mebibytes(counted.up - before)}")
-        for number, change in enumerate(CHANGES):
+        for number, change in enumerate(changes):
             name = f"set-{number}"
             if not change.renamed:
                 etc.register(first, name, config=here)

@@ -21,6 +21,7 @@ from etcetera.errors import (
 )
 from etcetera.stores import CannotCopy, ObjectInfo, Store
 from etcetera.transfer.archive import Index, Segments, open_archive
+from etcetera.transfer.codec import GZIP_HEADER
 from etcetera.transfer.contents import Contents, begins
 from etcetera.transfer.digest import DatasetDigest
 from etcetera.transfer.flow import crew, in_thread, in_threads, ordered
@@ -39,7 +40,10 @@ _SHA256 = 32
 
 
 class Run(NamedTuple):
-    """Consecutive frames of the older archive that stay: where they are in the object."""
+    """Consecutive frames of the older archive that stay: where they are in the object.
+
+    With the very first of them goes the gzip header.
+    """
 
     start: int
     stop: int
@@ -277,7 +281,9 @@ class _Comparison:
         length = self._run_length()
         if length >= self._least:
             start = self._run[0].offset
-            self.runs.append(Run(start, start + length))
+            # The gzip header is the same in every archive.
+            first = 0 if start == len(GZIP_HEADER) else start
+            self.runs.append(Run(first, start + length))
             self.kept_size += self._run_size
         for number in self._pending:
             self.kept[number] = False

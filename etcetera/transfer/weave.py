@@ -87,7 +87,7 @@ def weave(
     kept = _Kept(update)
     changed = (entry for number, entry in scanned.numbered() if not update.kept[number])
     with closing(pack(changed)) as packed:
-        if update.runs[0].start > len(codec.GZIP_HEADER):
+        if update.runs[0].start > 0:
             yield codec.GZIP_HEADER, 0
             yield from _until_part(update, scanned, index, pack, packed, kept, part_size)
         yield from _copies(update, index, kept)
