@@ -217,7 +217,7 @@ async def apush(
         config: Settings, by default from ``~/.etc.toml`` and the environment.
         repository: Where to, by default the one at the top of the configuration.
         base: The dataset in the same repository whose archive is copied from; by default the one
-            that is replaced.
+            that is replaced. With an empty one everything is sent.
         dry_run: Check everything and say what would be sent; send nothing.
         progress: Told how it goes on.
 
@@ -263,8 +263,10 @@ async def apush(
                     )
                 return existing is not None
 
-            update, why_whole = None, None
-            if (base or force) and (await is_replaced() or base):
+            update: Update | None = None
+            why_whole: str | None = None
+            wanted = bool(base) or (force and base is None)
+            if wanted and (await is_replaced() or base):  # a taken name is refused before all else
                 update, why_whole = await _compare(remotes, base, name, prepared, config)
             bound = plan.bound
             if update is not None:

@@ -111,6 +111,14 @@ def test_base(config: etc.Config, root: Path, tmp_path: Path) -> None:
     assert again.digest == result.digest
 
 
+def test_no_base(config: etc.Config, root: Path) -> None:
+    """An empty base is none: everything is sent."""
+    before = store(config).bytes_sent
+    result = etc.push("set", True, config, base="")
+    assert (result.copied, result.why_whole) == (0, None)
+    assert store(config).bytes_sent - before == result.archive_bytes
+
+
 def test_wrong_bases(config: etc.Config, root: Path) -> None:
     """A base has to be there, and in the same repository."""
     etc.register(root, "new", config=config)

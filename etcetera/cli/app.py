@@ -201,8 +201,8 @@ def push(
         typer.Option(
             "--base",
             metavar="OLDNAME",
-            help="A dataset in the repository that has most of the files already; "
-            "by default the one that is replaced.",
+            help="A dataset in the repository that has most of the files already; by default "
+            "the one that is replaced. An empty one: send everything.",
             autocompletion=remote_names,
         ),
     ] = None,

@@ -119,7 +119,7 @@ async def check_copies(
 async def _stored_parts(connection: Connection, upload: Mapping[str, Any]) -> dict[int, int]:
     """Bytes by the number of each part that the server has of an upload."""
     sizes: dict[int, int] = {}
-    marker: dict[str, int] = {}
+    marker: dict[str, Any] = {}
     while True:
         page = await connection.call(
             "list_parts", writes=True, MaxParts=PAGE_PARTS, **upload, **marker
