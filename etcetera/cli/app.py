@@ -186,7 +186,7 @@ Examples:
   etc push flowers
   etc push flowers --dry-run    check everything, send nothing
   etc push flowers -f           replace it: only what changed is sent, if the store can copy
-  etc push roses --base flowers    a new name; what flowers has already is copied there
+  etc push roses --base flowers    a new name: what flowers has already is copied there
   etc push lab:flowers          to the repository lab
 """
 )

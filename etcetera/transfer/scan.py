@@ -145,7 +145,7 @@ class Scan:
         directory: _Directory | None = self._last
         if directory is None or directory.path != where + slash:
             directory = self._top
-            for part in where.split("/") if where else ():
+            for part in where.split("/") if slash else ():
                 directory = directory.below.get(directory.find(part))
                 if directory is None:
                     return None

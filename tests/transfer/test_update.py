@@ -17,12 +17,14 @@ from etcetera.errors import (
 )
 from etcetera.stores import CannotCopy, PartLimits
 from etcetera.stores.memory import MemoryStore
-from etcetera.transfer import index_writer, pack, parts, push, weave
+from etcetera.transfer import flow, index_writer, pack, parts, push, weave
 from etcetera.transfer.archive import open_archive
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.push import Pushed, prepare
 from etcetera.transfer.scan import scan
+from etcetera.transfer.tar import Entry
 from etcetera.transfer.update import ScanDigest, plan_update
+from etcetera.transfer.workers import Workers
 from tests import trees
 from tests.archives import KEY, ignore, packed, pull_from, push_to, run, small
 
@@ -217,6 +219,26 @@ async def test_contents_are_compared(tmp_path: Path) -> None:
     await push_to(target, root, options())
     change(root, tree, {"data/train/2/0109": trees.file(content(3_000, "other"))})
     pushed = await push_over(target, root)
+    await check(target, root, tmp_path, pushed)
+
+
+async def test_by_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes compare many small files as well."""
+    monkeypatch.setattr(flow, "_MANY_FILES", 1)
+    asked: list[int] = []
+    have_contents = Workers.have_contents
+
+    def ask(self: Workers, files: list[tuple[Entry, str]]) -> bool:
+        asked.append(len(files))
+        return have_contents(self, files)
+
+    monkeypatch.setattr(Workers, "have_contents", ask)
+    tree, target = flat(), store()
+    root = trees.write(tmp_path / "source", tree)
+    await push_to(target, root, options())
+    change(root, tree, {"data/train/2/0109": trees.file(content(3_000, "other"))})
+    pushed = await push_over(target, root)
+    assert sum(asked) > 100
     await check(target, root, tmp_path, pushed)
 
 
