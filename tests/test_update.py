@@ -179,9 +179,7 @@ def test_directory(root: Path, tmp_path: Path) -> None:
     assert "directory" in (result.why_whole or "")
 
 
-def test_command_line(
-    config: etc.Config, root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line(config: etc.Config, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before and after, it is said what is saved, or why nothing."""
     rewrite(root, 120)
     etc.register(root, "new", config=config)
@@ -201,9 +199,7 @@ def test_command_line(
 
 
 @pytest.fixture(params=["moto", "rclone"])
-def served(
-    request: pytest.FixtureRequest, tmp_path: Path, root: Path
-) -> etc.Config:
+def served(request: pytest.FixtureRequest, tmp_path: Path, root: Path) -> etc.Config:
     """A home with the dataset, and a server where it is published."""
     server: S3Server = request.getfixturevalue(request.param)
     bucket = make_moto_bucket(server) if request.param == "moto" else RCLONE_BUCKET

@@ -164,9 +164,7 @@ class S3Upload:
             name=self.name,
             key=self.key,
             nonce=self._nonce,
-            size=check_parts(
-                self._sizes, self.limits.min_part if self._copied else self.part_size
-            ),
+            size=check_parts(self._sizes, self.limits.min_part if self._copied else self.part_size),
             overwrite=self.overwrite,
             replaces=self.replaces,
         )

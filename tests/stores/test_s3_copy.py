@@ -59,9 +59,7 @@ async def test_copied(fake: FakeS3, store: Store) -> None:
     assert operations == ["copy", "parts", "copy", "part", "parts", "complete"]
 
 
-async def test_pages(
-    fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pages(fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many parts are listed in pages."""
     monkeypatch.setattr(s3_copy, "PAGE_PARTS", 1)
     source = await info(store)
@@ -192,9 +190,7 @@ async def publish_over(store: Store, source: ObjectInfo) -> ObjectInfo:
 
 @pytest.mark.parametrize("gone", [False, True])
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-async def test_replaced_by_somebody_else(
-    fake: FakeS3, store: Store, when: str, gone: bool
-) -> None:
+async def test_replaced_by_somebody_else(fake: FakeS3, store: Store, when: str, gone: bool) -> None:
     """Another version is never overwritten, nor one put where somebody has deleted it."""
     source = await info(store)
 

@@ -106,9 +106,7 @@ async def push_over(
     prepared = await prepare(root, target, how)
     update = await plan_update(target, base, prepared.scan, prepared.plan, how)
     assert update is not None
-    return await push.push(
-        prepared, target, key, how, overwrite=True, report=ignore, update=update
-    )
+    return await push.push(prepared, target, key, how, overwrite=True, report=ignore, update=update)
 
 
 async def check(target: MemoryStore, root: Path, place: Path, pushed: Pushed) -> None:
@@ -168,9 +166,7 @@ async def test_changes(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_again_and_again(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_again_and_again(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Update after update, of anything at random, in any number of segments."""
     chance = random.Random(seed)
     monkeypatch.setattr(index_writer, "MAX_SEGMENT", chance.choice([3, 20, 4096]))
