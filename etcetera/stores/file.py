@@ -162,7 +162,12 @@ class FileUpload:
                 done += os.pwrite(descriptor, view[done:], offset + done)
 
     async def copy_part(
-        self, number: int, source: ObjectInfo, start: int, stop: int, crc32: int
+        self,
+        number: int,  # noqa: ARG002
+        source: ObjectInfo,  # noqa: ARG002
+        start: int,  # noqa: ARG002
+        stop: int,  # noqa: ARG002
+        crc32: int,  # noqa: ARG002
     ) -> None:
         """Refuse, see :class:`etcetera.stores.Upload`: parts have their place by their number."""
         raise CannotCopy(_NO_COPIES)

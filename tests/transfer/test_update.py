@@ -122,7 +122,7 @@ async def check(target: MemoryStore, root: Path, place: Path, pushed: Pushed) ->
         assert pulled.digest == pushed.digest
         assert trees.read(place / f"pulled-{indexed}") == expected
     run("gzip", "-t", data=data)
-    (place / "unpacked").mkdir()  # noqa: ASYNC240
+    (place / "unpacked").mkdir()
     run("tar", "xzf", "-", "-C", place / "unpacked", "--exclude=.etcetera-index.jsonl", data=data)
     assert trees.contents(trees.read(place / "unpacked")) == trees.contents(expected)
 
@@ -406,5 +406,5 @@ async def test_the_index_is_read_by_path(tmp_path: Path) -> None:
         assert index is not None
         assert list(index.root.partitions) == ["test", "train"]
         for path in ("data/test/0/new", "data/train/0/new", "data/train/2/0109", "meta.json"):
-            expected = (root / path).read_bytes()  # noqa: ASYNC240
+            expected = (root / path).read_bytes()
             assert await index.read_file(path, 1 << 20) == expected
