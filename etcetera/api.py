@@ -28,14 +28,17 @@ from etcetera.progress import Meter, ProgressCallback
 from etcetera.pulling import Pulling
 from etcetera.receipts import Receipt
 from etcetera.remote_dataset import RemoteDataset
-from etcetera.repository import open_repository, split_name
+from etcetera.repository import Repository, open_repository, split_name
 from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
 from etcetera.singleflight import share
+from etcetera.stores import CannotCopy
 from etcetera.transfer.flow import beside, in_thread, in_threads
 from etcetera.transfer.options import MiB
-from etcetera.transfer.push import prepare
+from etcetera.transfer.parts import archive_bound
+from etcetera.transfer.push import Prepared, prepare
 from etcetera.transfer.push import push as push_archive
 from etcetera.transfer.selection import Selection
+from etcetera.transfer.update import Update, plan_update
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -208,30 +211,36 @@ async def apush(
     config: Config | None = None,
     *,
     repository: str | None = None,
+    base: str | None = None,
     dry_run: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PushResult:
     """Publish a local dataset: pack, compress and upload it, all at once.
 
     The name in the repository is absent, the old archive or the new one, whole, at any time. Where
-    an earlier push of the same dataset broke off, this one goes on.
+    an earlier push of the same dataset broke off, this one goes on. Where the store can, what an
+    older archive has already is copied there, and only the rest is sent.
 
     Args:
         name: Of the dataset; ``lab:NAME`` to push it to the repository *lab*.
         force: Replace an archive that has this name.
         config: Settings, by default from ``~/.etc.toml`` and the environment.
         repository: Where to, by default the one at the top of the configuration.
+        base: The dataset in the same repository whose archive is copied from; by default the one
+            that is replaced. With an empty one everything is sent.
         dry_run: Check everything and say what would be sent; send nothing.
         progress: Told how it goes on.
 
     Raises:
-        DatasetNotFound: There is no such local dataset.
+        DatasetNotFound: There is no such local dataset, or no such base.
         InvalidDataset: It cannot be packed.
         AlreadyExists: The repository has this name and *force* is false.
         SourceChanged: A file changed while it was packed.
+        RemoteChanged: Somebody else replaced the archive that was copied from.
     """
     began = perf_counter()
     repository, name = split_name(name, repository)
+    base = base and _base_name(base, repository)
     config = await loaded(config)
     home = Home(config.home)
     if await in_thread(home.find, name) is None:
@@ -264,22 +273,46 @@ async def apush(
                     )
                 return existing is not None
 
+            update: Update | None = None
+            why_whole: str | None = None
+            wanted = bool(base) or (force and base is None)
+            if wanted and (await is_replaced() or base):  # a taken name is refused before all else
+                update, why_whole = await _compare(remotes, base, name, prepared, config)
+            bound = plan.bound
+            if update is not None:
+                bound = update.copied + archive_bound(scanned, update.kept_size)
             if dry_run:
-                replaces = await is_replaced()
-                return result(archive_bytes=plan.bound, replaces=replaces, dry_run=True)
+                return result(
+                    archive_bytes=bound,
+                    replaces=await is_replaced(),
+                    copied=update.copied if update else 0,
+                    why_whole=why_whole,
+                    dry_run=True,
+                )
             _logger.info(
                 "Plan: %d files, at most %.1f MiB to send, in parts of %.1f MiB, %d at once",
-                scanned.total.files, plan.bound / MiB, plan.part_size / MiB, plan.workers,
+                scanned.total.files, (bound - (update.copied if update else 0)) / MiB,
+                plan.part_size / MiB, plan.workers,
             )  # fmt: skip
             meter.total = scanned.tar_size
             meter.tell("transfer")
-            journal = await in_thread(home.journals.of, name, remotes.settings, key)
             async with in_threads(home.index_copy()) as copy:
-                pushed = await push_archive(
-                    prepared, store, key, config.transfer, overwrite=force, report=meter.add,
-                    look=is_replaced, publishing=partial(meter.tell, "publish"), copy=copy,
-                    journal=journal,
+                send = partial(
+                    push_archive, prepared, store, key, config.transfer, overwrite=force,
+                    report=meter.add, look=is_replaced, publishing=partial(meter.tell, "publish"),
+                    copy=copy,
                 )  # fmt: skip
+                pushed = None
+                if update is not None:
+                    try:
+                        pushed = await send(update=update)
+                    except CannotCopy as error:
+                        why_whole = str(error)
+                        _logger.info("Everything is sent: %s", why_whole)
+                        meter.restart()
+                if pushed is None:
+                    journal = await in_thread(home.journals.of, name, remotes.settings, key)
+                    pushed = await send(journal=journal)
                 replaces = await is_replaced()
                 receipt = Receipt(
                     operation="push",
@@ -308,6 +341,8 @@ async def apush(
             replaces=replaces,
             levels=pushed.levels,
             resumed=pushed.resumed,
+            copied=pushed.copied,
+            why_whole=why_whole,
             seconds=perf_counter() - began,
         )
 
@@ -430,6 +465,34 @@ async def aremote(
     dataset = RemoteDataset(name, await loaded(config), repository)
     await dataset.aconnect()
     return dataset
+
+
+def _base_name(base: str, repository: str | None) -> str:
+    other, name = split_name(base, repository)
+    if other != repository:
+        raise UsageError(f"The base {base} has to be in the repository that is pushed to")
+    return name
+
+
+async def _compare(
+    remotes: Repository, base: str | None, name: str, prepared: Prepared, config: Config
+) -> tuple[Update | None, str | None]:
+    """Find out what the older archive has already, or why everything has to be sent."""
+    old = base or name
+    try:
+        update = await plan_update(
+            remotes.store, remotes.key(old), prepared.scan, prepared.plan, config.transfer
+        )
+    except CannotCopy as error:
+        _logger.info("Everything is sent: %s", error)
+        return None, str(error)
+    if update is not None:
+        _logger.info("%.1f MiB of %s stay as they are", update.copied / MiB, remotes.url(old))
+    elif base:
+        raise DatasetNotFound(
+            f"There is no dataset {base} in {remotes.store.url}; etc ls -r shows what there is"
+        )
+    return update, None
 
 
 async def loaded(config: Config | None) -> Config:

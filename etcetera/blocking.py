@@ -110,12 +110,20 @@ def push(
     config: Config | None = None,
     *,
     repository: str | None = None,
+    base: str | None = None,
     dry_run: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PushResult:
     """Publish a local dataset; see :func:`etcetera.api.apush`."""
     return run_blocking(
-        api.apush, name, force, config, repository=repository, dry_run=dry_run, progress=progress
+        api.apush,
+        name,
+        force,
+        config,
+        repository=repository,
+        base=base,
+        dry_run=dry_run,
+        progress=progress,
     )
 
 

@@ -47,6 +47,11 @@ class Meter:
         self.transferred += transferred
         self.tell("transfer")
 
+    def restart(self) -> None:
+        """Begin again, after a way that led nowhere."""
+        self._done = 0
+        self.tell("transfer")
+
     def finish(self) -> None:
         """Tell that everything is done."""
         self._done = self.total if self.total is not None else self._done

@@ -30,12 +30,21 @@ class PushResult:
     """Names this version of the data; ``None`` in a dry run."""
     etag: str | None = None
     levels: dict[int, int] = field(default_factory=dict)
-    """Bytes of the tar stream by the level of compression they got; 0 is stored. What an earlier
-    push had packed is not among them."""
+    """Bytes of the tar stream by the level of compression they got; 0 is stored. What was packed by
+    an earlier push, or copied, is not among them."""
     resumed: int = 0
     """Bytes of the archive that an earlier push, which broke off, had sent."""
+    copied: int = 0
+    """Bytes of the archive that were copied inside the store, from an older archive."""
+    why_whole: str | None = None
+    """Why nothing could be copied; ``None`` if something was, or there was no older archive."""
     seconds: float = 0.0
     dry_run: bool = False
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the archive that were sent; in a dry run the most."""
+        return self.archive_bytes - self.copied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,22 @@ from typing import Any
 
 import pytest
 
-from benchmarks import data, endpoint, goals, link, peers, stages, startup, tables, transfers
+from benchmarks import (
+    changes,
+    data,
+    endpoint,
+    goals,
+    link,
+    peers,
+    stages,
+    startup,
+    tables,
+    transfers,
+)
 from benchmarks.bench_roundtrip import Watcher, copy_linked, deleted_bytes, run
 from benchmarks.measure import CommandError, Measurement, measure, medians
 from etcetera.dataset import Dataset
+from tests.servers import S3Server, make_moto_bucket
 
 TINY = data.Size(3 * data.MiB, 50)
 
@@ -222,3 +234,12 @@ def test_deleted_files_are_noticed(tmp_path: Path) -> None:
         watcher.stop()
         assert watcher.most == deleted + 1000
         process.communicate()
+
+
+def test_changes(moto: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a change moves is counted on the wire: about what changed, and not everything."""
+    size = 24 * data.MiB
+    changes.run(moto, make_moto_bucket(moto), size, tmp_path, changes.CHANGES[:1])
+    name, row = changes.CHANGES[0].name, capsys.readouterr().out.splitlines()[-1]
+    new, up, _ = map(float, row.removeprefix(name).split())
+    assert 0.1 < new < up < 2 * new < 1

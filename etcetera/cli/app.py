@@ -203,6 +203,8 @@ def create(
 Examples:
   etc push flowers
   etc push flowers --dry-run    check everything, send nothing
+  etc push flowers -f           replace it: only what changed is sent, if the store can copy
+  etc push roses --base flowers    a new name: what flowers has already is copied there
   etc push lab:flowers          to the repository lab
 """
 )
@@ -212,6 +214,16 @@ def push(
         str, typer.Argument(metavar="NAME", help="A local dataset.", autocompletion=local_names)
     ],
     force: Force = False,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="OLDNAME",
+            help="A dataset in the repository that has most of the files already; by default "
+            "the one that is replaced. An empty one: send everything.",
+            autocompletion=remote_names,
+        ),
+    ] = None,
     dry_run: DryRun = False,
     repository: Repository = None,
 ) -> None:
@@ -225,7 +237,13 @@ def push(
     left = "an upload may be left open in the repository"
     with cleaning_up(left, json=options.json), shown(options, name) as progress:
         result = blocking.push(
-            name, force, config, repository=repository, dry_run=dry_run, progress=progress
+            name,
+            force,
+            config,
+            repository=repository,
+            base=base,
+            dry_run=dry_run,
+            progress=progress,
         )
     render.pushed(options, result)
 

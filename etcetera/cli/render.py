@@ -97,20 +97,32 @@ def pushed(options: "Options", result: "PushResult") -> None:
             f"  {content}, as an archive of at most {human_size(result.archive_bytes)} "
             f"in parts of {human_size(result.part_size)}"
         )
+        _show_saved(result)
         return
     show(f"{'Replaced' if result.replaces else 'Pushed'} {result.name}: {result.url}")
     show(f"  {content}, as an archive of {_pace(result.archive_bytes, result)}")
     if result.resumed:
         show(f"  gone on after {human_size(result.resumed)} of an earlier push")
-    show(f"  {_compression(result.levels)}")
+    _show_saved(result)
+    if result.levels:
+        show(f"  {_compression(result.levels)}")
     show(f"  digest {result.digest}")
     if result.public:
         show("  everybody can read it (public = true)")
 
 
+def _show_saved(result: "PushResult") -> None:
+    """Say how much of the archive was not sent, or why all of it."""
+    if result.copied:
+        sent = f"{'at most ' if result.dry_run else ''}{human_size(result.sent)}"
+        show(f"  {human_size(result.copied)} of it copied inside the repository, {sent} sent")
+    elif result.why_whole:
+        show(f"  all of it sent: {result.why_whole}")
+
+
 def _compression(levels: dict[int, int]) -> str:
     """How much was compressed how well."""
-    total = sum(levels.values()) or 1
+    total = sum(levels.values())
     words = [
         f"{'stored' if level == 0 else f'level {level}'} {size / total:.0%}"
         for level, size in sorted(levels.items())

@@ -27,6 +27,10 @@ Sent = Callable[[int], object]
 """Told on the event loop how many bytes have just left; has to be quick."""
 
 
+class CannotCopy(StoreError):
+    """Why no part of an archive can be copied from another one: everything has to be sent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
     """One object, as the store describes it."""
@@ -153,11 +157,33 @@ class Upload(Protocol):
             sent: Told of bytes as they leave, also of those that are sent once more.
         """
 
+    async def copy_part(
+        self, number: int, source: ObjectInfo, start: int, stop: int, crc32: int
+    ) -> None:
+        """Make a part of bytes that another object of the repository holds.
+
+        Once there is such a part, all others but the last may have any length that ``limits``
+        allow.
+
+        Args:
+            number: As for :meth:`put_part`.
+            source: The version of the object that is meant.
+            start: Of the bytes, in the source.
+            stop: Of the bytes, exclusive; at most ``limits.max_part`` from *start*.
+            crc32: Of the bytes, so that it can be noticed if others were copied.
+
+        Raises:
+            CannotCopy: The store cannot do this, and the upload is of no use.
+            RemoteChanged: The source was replaced or deleted.
+        """
+
     async def complete(self) -> ObjectInfo:
         """Publish the parts as one object, at once, and check what is there then.
 
         Raises:
             AlreadyExists: The key was taken meanwhile and ``overwrite`` is false.
+            CannotCopy: The store does not take the parts that were copied.
+            RemoteChanged: What ``replaces`` means is no longer there.
         """
 
 
@@ -196,8 +222,17 @@ class Store(Protocol):
             AlreadyExists: The key is taken and *overwrite* is false.
         """
 
+    async def why_no_copies(self) -> str | None:
+        """Why no part can be copied from another object; ``None`` if only trying tells."""
+
     def upload(
-        self, key: str, *, part_size: int, overwrite: bool, resume: Unfinished | None = None
+        self,
+        key: str,
+        *,
+        part_size: int,
+        overwrite: bool,
+        resume: Unfinished | None = None,
+        replaces: str | None = None,
     ) -> AbstractAsyncContextManager[Upload]:
         """Begin a multipart upload; leaving the block without ``complete`` aborts it.
 
@@ -211,6 +246,7 @@ class Store(Protocol):
             part_size: Bytes of every part but the last; within ``limits``.
             overwrite: Whether to replace an object that has this key.
             resume: Go on with this one instead, of the same key and part size.
+            replaces: The ETag of the only version that may be replaced; any, by default.
 
         Raises:
             RepositoryNotFound: The bucket or directory does not exist.

@@ -13,6 +13,7 @@ from etcetera.errors import (
     ExpiredCredentials,
     InvalidName,
     NetworkError,
+    RemoteChanged,
     StoreError,
     UsageError,
 )
@@ -43,6 +44,14 @@ def is_curable(error: BaseException | None) -> bool:
 def time_from(seconds: float) -> datetime:
     """Return the time that a clock, right or not, meant; any time zone can show it."""
     return datetime.fromtimestamp(min(max(seconds, _EARLIEST), _LATEST), UTC)
+
+
+def replaced(what: str) -> RemoteChanged:
+    """Return the error for an object that is another version now than the one that was meant."""
+    return RemoteChanged(
+        f"{what} was replaced by somebody else meanwhile; nothing was published. "
+        "Look at it (etc ls -r --long), then push again"
+    )
 
 
 def check_key(key: str) -> str:
@@ -86,12 +95,12 @@ def check_part(number: int, length: int, part_size: int, max_parts: int) -> None
         raise ValueError(f"part {number} has {length} bytes, not 1 to {part_size}")
 
 
-def check_parts(sizes: Mapping[int, int], part_size: int) -> int:
+def check_parts(sizes: Mapping[int, int], least: int) -> int:
     """Return the bytes of all parts together, if they make one whole object.
 
     Args:
         sizes: Bytes by part number.
-        part_size: Bytes in every part but the last.
+        least: Bytes in every part but the last.
 
     Raises:
         StoreError: A part is missing, or one before the last is short.
@@ -101,9 +110,9 @@ def check_parts(sizes: Mapping[int, int], part_size: int) -> int:
         raise StoreError(
             f"cannot complete the upload: of {max(sizes, default=0)} parts {count} came"
         )
-    short = [number for number in range(1, count) if sizes[number] != part_size]
+    short = [number for number in range(1, count) if sizes[number] < least]
     if short:
-        raise StoreError(f"cannot complete the upload: part {short[0]} is shorter than {part_size}")
+        raise StoreError(f"cannot complete the upload: part {short[0]} is shorter than {least}")
     return sum(sizes.values())
 
 

@@ -36,6 +36,7 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.stores import (
+    CannotCopy,
     CannotResume,
     Data,
     ObjectInfo,
@@ -54,6 +55,7 @@ from etcetera.stores.common import (
     clean_up,
     is_curable,
     no_links,
+    replaced,
     time_from,
     uninterrupted,
 )
@@ -72,6 +74,7 @@ THREADS = 16
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _LIMITS = PartLimits(min_part=1, max_part=5 << 30, max_parts=10_000)
+_NO_COPIES = "a directory takes whole archives only"
 _T = TypeVar("_T")
 
 
@@ -142,6 +145,7 @@ class FileUpload:
     key: str
     part_size: int
     overwrite: bool
+    replaces: str | None = None
     sizes: dict[int, int] = field(default_factory=dict)
     keep: bool = False
     kept: bool = False
@@ -201,6 +205,17 @@ class FileUpload:
             while done < len(view):
                 done += os.pwrite(descriptor, view[done:], offset + done)
 
+    async def copy_part(
+        self,
+        number: int,  # noqa: ARG002
+        source: ObjectInfo,  # noqa: ARG002
+        start: int,  # noqa: ARG002
+        stop: int,  # noqa: ARG002
+        crc32: int,  # noqa: ARG002
+    ) -> None:
+        """Refuse, see :class:`etcetera.stores.Upload`: parts have their place by their number."""
+        raise CannotCopy(_NO_COPIES)
+
     async def complete(self) -> ObjectInfo:
         """Sync and publish the file; see :class:`etcetera.stores.Upload`."""
         size = check_parts(self.sizes, self.part_size)
@@ -216,12 +231,20 @@ class FileUpload:
             if status.st_size != size:
                 raise StoreError(f"{path} has {status.st_size} bytes instead of {size}; push again")
             target = self.store.directory / self.key
+            if self.replaces is not None:
+                self._check_replaced(target)
             if self.overwrite:
                 path.replace(target)
             else:
                 _publish_exclusively(path, target)
             _sync_directory(self.store.directory)
         return _describe(self.key, status)
+
+    def _check_replaced(self, target: Path) -> None:
+        with suppress(FileNotFoundError):
+            if _describe(self.key, target.stat()).etag == self.replaces:
+                return
+        raise replaced(str(target))
 
     def remove(self) -> None:
         """Close the file and remove its hidden name, if it still has it and is not kept."""
@@ -294,12 +317,22 @@ class FileStore:
                 return await upload.complete()
             return await self.run(upload._publish, 0, key=key)
 
+    async def why_no_copies(self) -> str | None:
+        """Say that a directory only takes whole archives; see :class:`etcetera.stores.Store`."""
+        return _NO_COPIES
+
     @asynccontextmanager
     async def upload(
-        self, key: str, *, part_size: int, overwrite: bool, resume: Unfinished | None = None
+        self,
+        key: str,
+        *,
+        part_size: int,
+        overwrite: bool,
+        resume: Unfinished | None = None,
+        replaces: str | None = None,
     ) -> AsyncIterator[FileUpload]:
         """Begin an upload, or go on with one; see :class:`etcetera.stores.Store`."""
-        upload = FileUpload(self, check_key(key), part_size, overwrite)
+        upload = FileUpload(self, check_key(key), part_size, overwrite, replaces)
         try:
             if resume is None:
                 await self.run(upload.begin, key=key)

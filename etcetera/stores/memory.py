@@ -20,6 +20,7 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.stores import (
+    CannotCopy,
     CannotResume,
     Data,
     ObjectInfo,
@@ -38,6 +39,7 @@ from etcetera.stores.common import (
     clean_up,
     is_curable,
     no_links,
+    replaced,
 )
 
 _stores: dict[str, "MemoryStore"] = {}
@@ -99,7 +101,9 @@ class MemoryUpload:
     part_size: int
     overwrite: bool
     id: str
+    replaces: str | None = None
     parts: dict[int, bytes] = field(default_factory=dict)
+    copied: bool = False
     keep: bool = False
     kept: bool = False
     modified: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -127,13 +131,31 @@ class MemoryUpload:
         if sent is not None:
             sent(len(data))
 
+    async def copy_part(
+        self, number: int, source: ObjectInfo, start: int, stop: int, crc32: int
+    ) -> None:
+        """Copy one part; see :class:`etcetera.stores.Upload`."""
+        check_part(number, stop - start, self.store.limits.max_part, self.store.limits.max_parts)
+        await self.store.enter("copy_part")
+        info, data = self.store.objects.get(source.key, (None, b""))
+        if info is None or info.etag != source.etag:
+            raise replaced(source.key)
+        self.parts[number] = data[start:stop]
+        if zlib.crc32(self.parts[number]) != crc32:
+            raise CannotCopy("other bytes were copied")
+        self.store.bytes_copied += stop - start
+        self.copied = True
+
     async def complete(self) -> ObjectInfo:
         """Publish the parts; see :class:`etcetera.stores.Upload`."""
         sizes = {number: len(data) for number, data in self.parts.items()}
-        check_parts(sizes, self.part_size)
+        check_parts(sizes, 1 if self.copied else self.part_size)
         if any(sizes[number] < self.store.limits.min_part for number in range(1, len(sizes))):
             raise StoreError(f"a part of {self.key} is below {self.store.limits.min_part} bytes")
         await self.store.enter("complete")
+        present = self.store.objects.get(self.key)
+        if self.replaces and (present is None or present[0].etag != self.replaces):
+            raise replaced(self.key)
         data = b"".join(self.parts[number] for number in sorted(self.parts))
         info = self.store.publish(self.key, data, overwrite=self.overwrite)
         del self.store.uploads[self.id]
@@ -152,8 +174,8 @@ class MemoryStore:
     """Seconds before every call is answered."""
     faults: dict[tuple[str, int], Exception] = field(default_factory=dict)
     """Raised instead of answering: by method (``list``, ``head``, ``open``, ``read``, ``put``,
-    ``upload``, ``put_part``, ``complete``, ``abort``, ``unfinished``, ``abandon``, ``delete``) and
-    its call, counted from 1."""
+    ``upload``, ``put_part``, ``copy_part``, ``complete``, ``abort``, ``unfinished``, ``abandon``,
+    ``delete``) and its call, counted from 1."""
     calls: Counter[str] = field(default_factory=Counter)
     """How often each method was called."""
     objects: dict[str, tuple[ObjectInfo, bytes]] = field(default_factory=dict)
@@ -161,6 +183,7 @@ class MemoryStore:
     """The open ones, by id."""
     bytes_read: int = 0
     bytes_sent: int = 0
+    bytes_copied: int = 0
 
     async def enter(self, method: str) -> None:
         """Count a call, wait out the latency and raise the fault planned for it, if any.
@@ -215,15 +238,25 @@ class MemoryStore:
         self.bytes_sent += len(data)
         return self.publish(key, bytes(data), overwrite=overwrite)
 
+    async def why_no_copies(self) -> str | None:
+        """Nothing is in the way; see :class:`etcetera.stores.Store`."""
+        return None
+
     @asynccontextmanager
     async def upload(
-        self, key: str, *, part_size: int, overwrite: bool, resume: Unfinished | None = None
+        self,
+        key: str,
+        *,
+        part_size: int,
+        overwrite: bool,
+        resume: Unfinished | None = None,
+        replaces: str | None = None,
     ) -> AsyncIterator[MemoryUpload]:
         """Begin an upload, or go on with one; see :class:`etcetera.stores.Store`."""
         check_key(key)
         await self.enter("upload")
         identity = f"upload-{next(_versions)}" if resume is None else resume.id
-        upload = MemoryUpload(self, key, part_size, overwrite, identity)
+        upload = MemoryUpload(self, key, part_size, overwrite, identity, replaces)
         try:
             if resume is not None:
                 self._adopt(upload, resume)

@@ -36,6 +36,7 @@ from etcetera.stores.ranges import (
     take_body,
 )
 from etcetera.stores.s3_client import STALL_SECONDS, Connection
+from etcetera.stores.s3_copy import why_no_copies
 from etcetera.stores.s3_errors import Place, Refused, answering
 from etcetera.stores.s3_publish import (
     Publication,
@@ -219,13 +220,30 @@ class S3Store:
         )
         return await uninterrupted(publication.run(send))
 
+    async def why_no_copies(self) -> str | None:
+        """Go by the name of the server; see :class:`etcetera.stores.Store`."""
+        return await why_no_copies(self.connection)
+
     @asynccontextmanager
     async def upload(
-        self, key: str, *, part_size: int, overwrite: bool, resume: Unfinished | None = None
+        self,
+        key: str,
+        *,
+        part_size: int,
+        overwrite: bool,
+        resume: Unfinished | None = None,
+        replaces: str | None = None,
     ) -> AsyncIterator[S3Upload]:
         """Begin an upload, or go on with one; see :class:`etcetera.stores.Store`."""
         upload = S3Upload(
-            self.connection, key, self._key(key), part_size, overwrite, self.public, self.limits
+            self.connection,
+            key,
+            self._key(key),
+            part_size,
+            overwrite,
+            self.public,
+            self.limits,
+            replaces,
         )
         try:
             if resume is None:

@@ -14,13 +14,14 @@ import anyio
 
 from etcetera.errors import (
     AlreadyExists,
+    EtceteraError,
     ExpiredCredentials,
     NetworkError,
     NotAllowed,
     StoreError,
 )
 from etcetera.stores import ObjectInfo
-from etcetera.stores.common import time_from
+from etcetera.stores.common import replaced, time_from
 from etcetera.stores.s3_client import Connection, delays
 from etcetera.stores.s3_errors import Place, Refused, answering
 
@@ -122,6 +123,8 @@ class Publication:
     nonce: str
     size: int
     overwrite: bool
+    replaces: str | None = None
+    """The ETag of the only version that may be replaced; any, if None."""
     repeatable: bool = False
     """Whether the request can be sent again after a conflict with another write of the key."""
 
@@ -133,13 +136,13 @@ class Publication:
 
         Raises:
             AlreadyExists: The key is taken, and not by us.
+            RemoteChanged: What it was to replace is no longer there.
             StoreError: What is there now is not what was sent.
             NetworkError: After the last attempt.
         """
         before = await self._look()
-        if before is not None and not self.overwrite:
-            # Not left to the condition alone: some servers ignore it.
-            raise self._taken()
+        # Not left to the condition alone: some servers ignore it.
+        self._check_before(before)
         pauses, conflicts = delays(ATTEMPTS), 0
         while True:
             answer, problem = await self._try(send)
@@ -147,7 +150,7 @@ class Publication:
             if found is not None and self._is_ours(found, before, answer):
                 return self._checked(found)
             if isinstance(problem, Refused) and problem.status == 412:
-                raise self._taken() from problem
+                raise self._lost_race() from problem
             if isinstance(problem, Refused):
                 conflicts += 1
                 conflict = problem.is_one_of(_CONFLICT)
@@ -171,24 +174,37 @@ class Publication:
     async def _try(
         self, send: Callable[..., Awaitable[dict[str, Any]]]
     ) -> tuple[dict[str, Any], Refused | NetworkError | None]:
-        conditional = self.connection.conditions and not self.overwrite
+        condition = self._condition() if self.connection.conditions else {}
         try:
-            if not conditional:
+            if not condition:
                 return await send(expected=_EXPECTED, attempts=1), None
             try:
                 expected = _EXPECTED | _UNKNOWN_CONDITION
-                return await send(expected=expected, attempts=1, IfNoneMatch="*"), None
+                return await send(expected=expected, attempts=1, **condition), None
             except Refused as refusal:
                 if not refusal.is_one_of(_UNKNOWN_CONDITION):
                     raise
                 # A look before has to do, and this time one that sees.
-                if await look(self.connection, self.key) is not None:
-                    raise self._taken() from refusal
+                self._check_before(await look(self.connection, self.key))
                 answer = await send(expected=_EXPECTED, attempts=1)
                 self.connection.conditions = False
                 return answer, None
         except (Refused, NetworkError) as error:
             return {}, error
+
+    def _condition(self) -> dict[str, str]:
+        """What the request that publishes is to depend on."""
+        if self.replaces is not None:
+            return {"IfMatch": f'"{self.replaces}"'}
+        return {} if self.overwrite else {"IfNoneMatch": "*"}
+
+    def _check_before(self, found: dict[str, Any] | None) -> None:
+        """Refuse to replace what is not to be replaced."""
+        if self.replaces is not None:
+            if found is None or plain_etag(found) != self.replaces:
+                raise self._lost_race()
+        elif found is not None and not self.overwrite:
+            raise self._lost_race()
 
     def _is_ours(
         self, found: dict[str, Any], before: dict[str, Any] | None, answer: dict[str, Any]
@@ -226,5 +242,7 @@ class Publication:
             )
         return StoreError(f"{refusal}; push again")
 
-    def _taken(self) -> AlreadyExists:
-        return AlreadyExists(f"{self.url} exists already")
+    def _lost_race(self) -> EtceteraError:
+        if self.replaces is None:
+            return AlreadyExists(f"{self.url} exists already")
+        return replaced(self.url)

@@ -14,7 +14,15 @@ import anyio
 import anyio.to_thread
 
 from etcetera.errors import EtceteraError, NotAllowed, StoreError
-from etcetera.stores import CannotResume, Data, ObjectInfo, PartLimits, Sent, Unfinished
+from etcetera.stores import (
+    CannotCopy,
+    CannotResume,
+    Data,
+    ObjectInfo,
+    PartLimits,
+    Sent,
+    Unfinished,
+)
 from etcetera.stores.common import (
     GRACE_SECONDS,
     check_part,
@@ -25,6 +33,7 @@ from etcetera.stores.common import (
     uninterrupted,
 )
 from etcetera.stores.s3_client import Connection
+from etcetera.stores.s3_copy import check_copies, copy_part, encoded_crc32
 from etcetera.stores.s3_errors import Refused, answering
 from etcetera.stores.s3_publish import NONCE, Publication
 from etcetera.stores.s3_unfinished import NO_UPLOAD, check_parts_known
@@ -32,6 +41,9 @@ from etcetera.stores.s3_unfinished import NO_UPLOAD, check_parts_known
 _NO_CHECKSUMS = frozenset[str | int]({"NotImplemented", "InvalidArgument", "InvalidRequest", 501})
 _NOT_TWICE = frozenset[str | int]({"NotImplemented", 501})
 """Said by servers that pass parts on at once: one that an earlier push sent must stay the same."""
+_NO_PARTS = frozenset[str | int](
+    {"InvalidPart", "EntityTooSmall", "InvalidRequest", "InvalidArgument"}
+)
 _logger = logging.getLogger("etcetera")
 
 
@@ -65,6 +77,7 @@ class S3Upload:
     overwrite: bool
     public: bool
     limits: PartLimits
+    replaces: str | None = None
     id: str = ""
     keep: bool = False
     kept: bool = False
@@ -72,6 +85,10 @@ class S3Upload:
     _checksums: bool = False
     _parts: dict[int, dict[str, Any]] = field(default_factory=dict)
     _sizes: dict[int, int] = field(default_factory=dict)
+    _copied: dict[int, int] = field(default_factory=dict)
+    """Bytes of each part that was copied, by its number."""
+    _unchecked: bool = False
+    """Whether only a listing can tell what was copied."""
     _beginning: bool = False
     _publishing: bool = False
     _published: bool = False
@@ -138,8 +155,7 @@ class S3Upload:
         """Send one part; see :class:`etcetera.stores.Upload`."""
         check_part(number, len(data), self.part_size, self.limits.max_parts)
         if self._checksums:
-            encoded = base64.b64encode(crc32.to_bytes(4, "big")).decode("ascii")
-            check: dict[str, Any] = {"ChecksumCRC32": encoded}
+            check: dict[str, Any] = {"ChecksumCRC32": encoded_crc32(crc32)}
         else:
             check = {"ContentMD5": await content_md5(data)}
         try:
@@ -162,16 +178,41 @@ class S3Upload:
             part |= check
         self._parts[number], self._sizes[number] = part, len(data)
 
+    async def copy_part(
+        self, number: int, source: ObjectInfo, start: int, stop: int, crc32: int
+    ) -> None:
+        """Copy one part; see :class:`etcetera.stores.Upload`."""
+        size = stop - start
+        check_part(number, size, self.limits.max_part, self.limits.max_parts)
+        source_key = self.key.removesuffix(self.name) + source.key
+        etag, checked = await copy_part(
+            self.connection, self._which, number, source, source_key, start, stop, crc32
+        )
+        if not checked and not self._unchecked:
+            self._unchecked = True
+            await check_copies(self.connection, self._which, {number: size})
+        part = {"PartNumber": number, "ETag": etag}
+        if self._checksums:
+            part["ChecksumCRC32"] = encoded_crc32(crc32)
+        self._parts[number], self._sizes[number], self._copied[number] = part, size, size
+
+    @property
+    def _which(self) -> dict[str, str]:
+        return {"Key": self.key, "UploadId": self.id}
+
     async def complete(self) -> ObjectInfo:
         """Publish the parts; see :class:`etcetera.stores.Upload`."""
+        if self._unchecked:
+            await check_copies(self.connection, self._which, self._copied)
         publication = Publication(
             connection=self.connection,
             url=f"{self.connection.place.url}/{self.name}",
             name=self.name,
             key=self.key,
             nonce=self._nonce,
-            size=check_parts(self._sizes, self.part_size),
+            size=check_parts(self._sizes, self.limits.min_part if self._copied else self.part_size),
             overwrite=self.overwrite,
+            replaces=self.replaces,
         )
         return await uninterrupted(self._publish(publication))
 
@@ -181,17 +222,27 @@ class S3Upload:
         self._published = True
         return info
 
-    async def _send_complete(self, **arguments: Any) -> dict[str, Any]:
+    async def _send_complete(
+        self, *, expected: Collection[str | int] = (), **arguments: Any
+    ) -> dict[str, Any]:
         if self._checksums:
             arguments["ChecksumType"] = "FULL_OBJECT"
-        return await self.connection.call(
-            "complete_multipart_upload",
-            writes=True,
-            Key=self.key,
-            UploadId=self.id,
-            MultipartUpload={"Parts": [self._parts[number] for number in sorted(self._parts)]},
-            **arguments,
-        )
+        try:
+            return await self.connection.call(
+                "complete_multipart_upload",
+                writes=True,
+                Key=self.key,
+                UploadId=self.id,
+                MultipartUpload={"Parts": [self._parts[number] for number in sorted(self._parts)]},
+                expected={*expected, *_NO_PARTS} if self._copied else expected,
+                **arguments,
+            )
+        except Refused as refusal:
+            if self._copied and refusal.is_one_of(_NO_PARTS):
+                raise CannotCopy(
+                    f"the store does not take parts of different length ({refusal})"
+                ) from refusal
+            raise
 
     async def end(self, error: BaseException | None) -> None:
         """Remove the upload, unless it was published, never began, or can be gone on with.

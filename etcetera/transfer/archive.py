@@ -1,6 +1,7 @@
 """A remote archive, opened: its index if it has one, and its bytes."""
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from etcetera.errors import CorruptArchive, NotAnArchive
@@ -78,6 +79,39 @@ class Archive:
                     await self.read(position, min(position + _INDEX_READ, stop))
 
 
+Wanted = Callable[[SegmentPlace], bool]
+"""Whether a segment is to be read."""
+
+
+class Segments:
+    """Decodes the segments of an index, one after another; some may be left out."""
+
+    def __init__(self, root: Root) -> None:
+        places = root.segments
+        self._size = root.data_size
+        self._end = places[-1].offset + places[-1].length if places else 0
+        self._stop = places[0].offset if places else 0  # where in the object the next one begins
+        self._position = 0  # where in the tar stream its first member begins
+
+    def parse(self, frame: codec.Buffer, place: SegmentPlace) -> Segment:
+        """Decode the next one, see :func:`parse_segment`.
+
+        Raises:
+            CorruptArchive: It does not fit the root, or its members do not follow the last ones.
+        """
+        segment = parse_segment(frame, place)
+        if place.offset == self._stop and segment.start != self._position:
+            raise CorruptArchive("archive is corrupt: its index does not fit it (a segment)")
+        self._stop = place.offset + place.length
+        self._position = segment.members[-1].stop if segment.members else segment.start
+        return segment
+
+    def check_end(self) -> None:
+        """Raise CorruptArchive unless the members end where the root says."""
+        if self._stop == self._end and self._position != self._size:
+            raise CorruptArchive("archive is corrupt: its index does not fit it (the last entry)")
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """The claims of an archive that has an index."""
@@ -86,21 +120,32 @@ class Index:
     footer: Footer
     root: Root
 
-    async def segments(
-        self, wanted: Callable[[SegmentPlace], bool] = lambda _: True
-    ) -> AsyncGenerator[Segment]:
+    @property
+    def length(self) -> int:
+        """Bytes of its segments in the object."""
+        return sum(place.length for place in self.root.segments)
+
+    async def segments(self, wanted: Wanted = lambda _: True) -> AsyncGenerator[Segment]:
         """Yield each segment that is wanted, in order; in bounded memory.
 
         Raises:
             CorruptArchive: Segments do not fit the root, or their members do not tile the stream.
         """
+        segments = Segments(self.root)
+        async with aclosing(self.segment_frames(wanted)) as frames:
+            async for place, frame in frames:
+                yield await in_thread(segments.parse, frame, place)
+        segments.check_end()
+
+    async def segment_frames(
+        self, wanted: Wanted = lambda _: True
+    ) -> AsyncGenerator[tuple[SegmentPlace, codec.Buffer]]:
+        """Yield the own frame of each segment that is wanted, as it is; in bounded memory."""
         places = self.root.segments
-        position: int | None = 0  # unknown after a segment that is left out
         data: codec.Buffer = b""
         data_start = 0
         for number, place in enumerate(places):
             if not wanted(place):
-                position = None
                 continue
             if place.offset + place.length > data_start + len(data):
                 data_start = stop = place.offset
@@ -111,14 +156,7 @@ class Index:
                         break
                     stop = following.offset + following.length
                 data = await self.archive.read(data_start, stop)
-            frame = data[place.offset - data_start :][: place.length]
-            segment = await in_thread(parse_segment, frame, place)
-            if position not in (None, segment.start):
-                raise CorruptArchive("archive is corrupt: its index does not fit it (a segment)")
-            position = segment.members[-1].stop if segment.members else segment.start
-            yield segment
-        if position not in (None, self.root.data_size):
-            raise CorruptArchive("archive is corrupt: its index does not fit it (the last entry)")
+            yield place, data[place.offset - data_start :][: place.length]
 
     async def check_whole(self, crc32: int) -> None:
         """Check what lies around the data frames and the segments.

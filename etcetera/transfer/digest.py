@@ -40,6 +40,10 @@ class DatasetDigest:
             self._within.append(path)
         self._hash.update(row)
 
+    def add_entry(self, entry: Entry, sha256: str) -> None:
+        """Add the next entry, in the same order; *sha256* is that of a file, hexadecimal."""
+        self.add(entry.path, digest_row(entry, sha256))
+
     def value(self) -> str:
         """``sha256:`` and 64 hexadecimal digits."""
         return f"sha256:{self._hash.hexdigest()}"

@@ -5,22 +5,24 @@ import json
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from etcetera.errors import InvalidDataset
 from etcetera.transfer import codec
 from etcetera.transfer.codec import Frame, KnownFrame, make_frame
-from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
+from etcetera.transfer.digest import DatasetDigest, kind_code
 from etcetera.transfer.index import (
     FOOTER,
     MAX_LINE,
     NUMBER_COLUMNS,
     STRING_COLUMNS,
     VERSION,
+    FramePlace,
+    MemberPlace,
     index_entry,
 )
 from etcetera.transfer.options import KiB
-from etcetera.transfer.paths import partition_of
+from etcetera.transfer.paths import order_key, partition_of
 from etcetera.transfer.scan import Totals
 from etcetera.transfer.tar import BLOCK, END, Entry, header, padded
 
@@ -37,6 +39,16 @@ class PackedMember(NamedTuple):
     header_size: int
     sha256: str
     """Hexadecimal; empty for what is no file."""
+
+
+class EntryDigest(Protocol):
+    """Makes the digest of a dataset from its entries."""
+
+    def add_entry(self, entry: Entry, sha256: str) -> None:
+        """Add one; *sha256* is that of a file, hexadecimal."""
+
+    def value(self) -> str:
+        """The digest, once all were added."""
 
 
 class _OpenSegment:
@@ -85,13 +97,20 @@ class _OpenSegment:
 class IndexWriter:
     """Collects frames and entries in archive order, then gives the index's own frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, digest: EntryDigest | None = None) -> None:
+        """Begin.
+
+        Args:
+            digest: Takes entries in the order of the archive; by default one that wants the
+                canonical order.
+        """
         self._open = deque([_OpenSegment(0)])
         self._segments: list[bytes] = []
         self._columns: dict[str, list[Any]] = {
             name: [] for name in (*NUMBER_COLUMNS, *STRING_COLUMNS)
         }
-        self._digest = DatasetDigest()
+        self._ordered = digest is None
+        self._digest = digest or DatasetDigest()
         self._partitions: dict[str, Totals] = {}
         self._outside = Totals()
         self._crc32 = 0
@@ -99,25 +118,40 @@ class IndexWriter:
         self.length = len(codec.GZIP_HEADER)
         """Bytes of the archive up to here."""
         self._position = 0  # where in the tar stream the next member begins
+        self.within_file = False
+        """Whether a file was begun whose last slice is still to come."""
         self.digest = ""
         """Of the dataset; known once finished."""
 
     def add_frame(self, frame: Frame | KnownFrame, members: Sequence[PackedMember]) -> None:
         """Add the next frame and the members that begin in it."""
+        self._add_frame(frame.length, frame.size, frame.crc32, frame.compressed_crc32)
+        for member in members:
+            self._add_member(*member)
+
+    def add_kept(self, place: FramePlace, members: Sequence[MemberPlace]) -> None:
+        """Add the next frame, as it is in another archive, and the members that begin in it."""
+        self._add_frame(place.length, place.size, place.crc32, place.compressed_crc32)
+        for entry, _, header_size, sha256 in members:
+            self._add_member(entry, header_size, sha256)
+
+    def _add_frame(self, length: int, size: int, crc32: int, compressed_crc32: int) -> None:
         segment = self._open[-1]
         if segment.is_full():
             self._open.append(segment := _OpenSegment(self._position))
             self._encode_known()
-        segment.lengths.append(frame.length)
-        segment.sizes.append(frame.size)
-        segment.crcs.append(frame.crc32)
-        segment.compressed_crcs.append(frame.compressed_crc32)
-        self._sum_up(frame)
-        for entry, header_size, sha256 in members:
-            self._add_row(segment, entry, header_size)
-            if entry.kind == "f":
-                segment.digests.append(sha256)
-            self._digest.add(entry.path, digest_row(entry, sha256))
+        segment.lengths.append(length)
+        segment.sizes.append(size)
+        segment.crcs.append(crc32)
+        segment.compressed_crcs.append(compressed_crc32)
+        self._count(length, size, crc32)
+
+    def _add_member(self, entry: Entry, header_size: int, sha256: str) -> None:
+        segment = self._open[-1]
+        self._add_row(segment, entry, header_size)
+        if entry.kind == "f":
+            segment.digests.append(sha256)
+        self._digest.add_entry(entry, sha256)
 
     def begin_large(self, entry: Entry, header_size: int) -> None:
         """Add a file whose first slice is the frame just added; its SHA-256 comes later."""
@@ -125,13 +159,15 @@ class IndexWriter:
         self._add_row(segment, entry, header_size)
         segment.digests.append("")
         segment.unknown += 1
+        self.within_file = True
 
     def finish_large(self, member: PackedMember) -> None:
         """Fill in the SHA-256 of the last file begun."""
         segment = next(segment for segment in reversed(self._open) if segment.unknown)
         segment.digests[-1] = member.sha256
         segment.unknown -= 1
-        self._digest.add(member.entry.path, digest_row(member.entry, member.sha256))
+        self.within_file = False
+        self._digest.add_entry(member.entry, member.sha256)
 
     def finish(self, level: int) -> Iterator[bytes]:
         """Yield the index's frames, the end of the tar stream and the gzip trailer."""
@@ -141,7 +177,9 @@ class IndexWriter:
         columns = self._columns
         data_length, data_size = self.length, self._size
         header_length = len(codec.store(bytes(BLOCK)))
-        partitions = self._partitions.values()
+        # In an older archive's order they may come in any.
+        names = sorted(self._partitions)
+        partitions = [self._partitions[name] for name in names]
         root = _line(
             data=_object(length=str(data_length), size=str(data_size)),
             header=_object(length=str(header_length), size=str(BLOCK)),
@@ -150,7 +188,7 @@ class IndexWriter:
                 **{name: _strings(columns[name]) for name in STRING_COLUMNS},
             ),
             partitions=_object(
-                name=_strings(list(self._partitions)),
+                name=_strings(names),
                 files=_numbers([totals.files for totals in partitions]),
                 bytes=_numbers([totals.bytes for totals in partitions]),
             ),
@@ -161,7 +199,7 @@ class IndexWriter:
         total = sum(columns["size"]) + len(root)
         root = root[:-1] + b" " * (-total % BLOCK) + b"\n"
         size = sum(columns["size"]) + len(root) + FOOTER
-        head = self._count(make_frame(header(index_entry(size)), 0))
+        head = self._take(make_frame(header(index_entry(size)), 0))
         crc32 = codec.crc32(head)
         yield head
         for data in self._take_segments():
@@ -170,7 +208,7 @@ class IndexWriter:
         root_frame = make_frame(root, level)
         place = [self.length, len(root_frame.data), len(root)]
         crc32 = codec.crc32(root_frame.data, crc32)
-        yield self._count(root_frame)
+        yield self._take(root_frame)
         footer = _line(
             **{"etcetera-index": str(VERSION)},
             root=_numbers(place),
@@ -181,14 +219,14 @@ class IndexWriter:
             crc32=str(crc32),
         )
         line = footer[:-1].ljust(FOOTER - 1) + b"\n"
-        yield self._count(make_frame(line + END, 0))
+        yield self._take(make_frame(line + END, 0))
         yield codec.FINAL_BLOCK + codec.TRAILER.pack(self._crc32, self._size & 0xFFFFFFFF)
 
     def _take_segments(self) -> Iterator[bytes]:
         columns = self._columns
         for i, data in enumerate(self._segments):
             crc, size = columns["crc32"][i], columns["size"][i]
-            yield self._count(Frame(data, size, crc, 0))
+            yield self._take(Frame(data, size, crc, 0))
         self._segments.clear()
 
     def _totals(self, path: str) -> Totals:
@@ -216,14 +254,14 @@ class IndexWriter:
         elif kind == "l":
             segment.targets.append(target)
 
-    def _count(self, frame: Frame) -> bytes:
-        self._sum_up(frame)
+    def _take(self, frame: Frame) -> bytes:
+        self._count(frame.length, frame.size, frame.crc32)
         return frame.data
 
-    def _sum_up(self, frame: Frame | KnownFrame) -> None:
-        self._crc32 = codec.crc32_combine(self._crc32, frame.crc32, frame.size)
-        self._size += frame.size
-        self.length += frame.length
+    def _count(self, length: int, size: int, crc32: int) -> None:
+        self._crc32 = codec.crc32_combine(self._crc32, crc32, size)
+        self._size += size
+        self.length += length
 
     def _encode_known(self) -> None:
         """Encode every segment but the last, from the front, while all its rows are known."""
@@ -234,8 +272,7 @@ class IndexWriter:
             line = segment.encode()
             frame = make_frame(line, 1)
             self._segments.append(frame.data)
-            # Entries come in order: the digest has seen to that.
-            first, last = (segment.paths[0], segment.paths[-1]) if segment.paths else ("", "")
+            first, last = self._ends(segment.paths)
             row = {
                 "frames": len(segment.lengths),
                 "entries": len(segment.paths),
@@ -250,6 +287,12 @@ class IndexWriter:
             }
             for name, value in row.items():
                 self._columns[name].append(value)
+
+    def _ends(self, paths: list[str]) -> tuple[str, str]:
+        """The least and the greatest."""
+        if self._ordered and paths:  # the digest has seen to that
+            return paths[0], paths[-1]
+        return min(paths, key=order_key, default=""), max(paths, key=order_key, default="")
 
 
 def _line(**members: str) -> bytes:

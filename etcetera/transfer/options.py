@@ -20,8 +20,8 @@ class TransferOptions:
     workers: int = 8
     """Requests in flight at once."""
     level: int | None = None
-    """Compression: 0 stores, 1 (fast) to 9 (small), with the same bytes each time the same codec
-    makes them; by default the best that does not slow the transfer, whichever that is just then,
-    see :class:`etcetera.transfer.pace.Pace`."""
+    """Compression: 0 stores, 1 (fast) to 9 (small), with the same bytes each time that the same
+    codec packs everything; by default the best that does not slow the transfer, whichever that is
+    just then, see :class:`etcetera.transfer.pace.Pace`."""
     threads: int | None = None
     """Threads that pack or unpack; chosen by default, see :func:`etcetera.transfer.flow.crew`."""

@@ -285,6 +285,44 @@ def _read_file(descent: Descent, entry: Entry, content: memoryview) -> None:
         os.close(descriptor)
 
 
+def have_contents(
+    root: int, files: Iterable[tuple[Entry, str]], stop: threading.Event | None = None
+) -> bool:
+    """Whether the files still have the contents whose SHA-256, hexadecimal, comes with each.
+
+    Args:
+        root: Descriptor of the dataset's directory.
+        files: As the scan saw them.
+        stop: Makes it end early, once set by another thread; the answer is no then.
+
+    Raises:
+        SourceChanged: A file is not what the scan saw, or changed while it was read.
+    """
+    with Descent(root) as descent:
+        for entry, sha256 in files:
+            if _hash_file(descent, entry, stop) != sha256:
+                return False
+    return True
+
+
+def _hash_file(descent: Descent, entry: Entry, stop: threading.Event | None) -> str:
+    sha256, left = _sha256(), entry.size
+    descriptor = _open(descent, entry)
+    try:
+        while left and not (stop is not None and stop.is_set()):
+            piece = _frame_buffer()[:left]
+            with os_errors(f"reading {entry.path}"):
+                count = os.readv(descriptor, [piece])
+            if not count:
+                raise _changed(entry)
+            sha256.update(piece[:count])
+            left -= count
+        _check_unchanged(entry, os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
+    return "" if left else sha256.hexdigest()
+
+
 def _check_unchanged(entry: Entry, now: os.stat_result) -> None:
     """Compare with the scan: so what was read since is what was there then, all of it."""
     if now.st_size != entry.size or now.st_ctime_ns != entry.stamp:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from etcetera.errors import StoreError
 from etcetera.stores import PartLimits
@@ -57,6 +58,32 @@ class Part:
     """Tar bytes that were packed since the part before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Bytes of an older archive that become a part as they are."""
+
+    start: int
+    """In the older object."""
+    stop: int
+    crc32: int
+    size: int
+    """Tar bytes that they stand for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedPart:
+    """One unit of an upload that is not sent, but copied inside the store."""
+
+    number: int
+    """From 1."""
+    copy: Copy
+    last: Literal[False] = False
+
+
+Piece = tuple[bytes, int] | Copy
+"""Bytes of an archive, with the tar bytes they stand for."""
+
+
 class Buffers:
     """Memory for parts: taken in one thread, given back in another, used again.
 
@@ -82,8 +109,13 @@ class Buffers:
         self._free.append(buffer)  # type: ignore[arg-type]  # what take() gave
 
 
-def archive_bound(scan: Scan) -> int:
-    """Bytes that the archive of *scan* has at most: all of it stored, paths at their longest."""
+def archive_bound(scan: Scan, kept: int = 0) -> int:
+    """Bytes that the archive of *scan* has at most: all of it stored, paths at their longest.
+
+    Args:
+        scan: What is in it.
+        kept: Tar bytes that do not count, because they are copied from an older archive.
+    """
     entries = scan.entries_count
     # Every entry is in one frame, but for those that are longer than a frame.
     frames = entries + scan.tar_size // FRAME_MAX + 1
@@ -91,7 +123,7 @@ def archive_bound(scan: Scan) -> int:
     index = _ROW * (entries + frames) + _JSON_ESCAPE * scan.path_bytes
     index += segments * (_SEGMENT_ROW + 2 * _JSON_ESCAPE * MAX_PATH) + _ROW * len(scan.partitions)
     index += _JSON_ESCAPE * sum(len(name.encode()) for name in scan.partitions)
-    tar = scan.tar_size + index + _SEGMENT_ROW + len(END)
+    tar = scan.tar_size - kept + index + _SEGMENT_ROW + len(END)
     return codec.stored_size(tar) + codec.STORED_OVERHEAD * (frames + segments) + TAIL
 
 
@@ -122,23 +154,33 @@ def requests_at_once(size: int, options: TransferOptions) -> int:
 
 
 def cut(
-    pieces: Iterable[tuple[bytes, int]],
+    pieces: Iterable[Piece],
     buffers: Buffers,
     first: int = 1,
     note: Callable[[int, memoryview], None] | None = None,
-) -> Iterator[Part]:
+) -> Iterator[Part | CopiedPart]:
     """Regroup *pieces* into numbered parts.
 
     Args:
-        pieces: Bytes of any length, each with the tar bytes it stands for.
-        buffers: Give the size of every part but the last, which has 1 to that many bytes.
+        pieces: Bytes of any length; a copy becomes a part of its own.
+        buffers: Give the size of every part but the last and those before a copy, which have 1 to
+            that many bytes.
         first: Number of the first part.
         note: Told the number of each part but the last when it is cut, and which bytes of the
             last piece are in the next one.
     """
     number, size, filled = first, 0, 0
     buffer = buffers.take()
-    for data, tar_size in pieces:
+    for piece in pieces:
+        if isinstance(piece, Copy):
+            if filled:
+                yield _part(number, buffer, filled, size, last=False)
+                number, size, filled = number + 1, 0, 0
+                buffer = buffers.take()
+            yield CopiedPart(number, piece)
+            number += 1
+            continue
+        data, tar_size = piece
         view = memoryview(data)
         size += tar_size
         while view:

@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,10 +68,12 @@ class Fingerprint:
 class _Directory:
     """What one directory holds, as columns in archive order."""
 
-    __slots__ = ("below", "mtimes", "names", "path", "sizes", "stamps", "targets", "types")
+    __slots__ = ("below", "first", "mtimes", "names", "path", "sizes", "stamps", "targets", "types")
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.first = 0
+        """The number of its first entry, and the others' follow."""
         self.names: list[str] = []
         self.types = bytearray()  # of the characters d, l, f and, for executable files, x
         self.sizes = array("Q")
@@ -78,6 +81,24 @@ class _Directory:
         self.stamps = array("Q")
         self.targets: dict[int, str] = {}
         self.below: dict[int, _Directory] = {}
+
+    def entry(self, i: int) -> Entry:
+        """What lies at one place."""
+        path, kind, mtime = self.path + self.names[i], self.types[i], self.mtimes[i]
+        if kind == _DIRECTORY:
+            return Entry(path, "d", 0, 0o755, mtime)
+        if kind == _LINK:
+            return Entry(path, "l", 0, 0o777, mtime, self.targets[i])
+        mode = 0o755 if kind == _EXECUTABLE else 0o644
+        return Entry(path, "f", self.sizes[i], mode, mtime, "", self.stamps[i])
+
+    def find(self, name: str) -> int:
+        """Where *name* is, or -1."""
+        if self.path:
+            i = bisect_left(self.names, name)
+        else:
+            i = bisect_left(self.names, (rank(name), name), key=lambda one: (rank(one), one))
+        return i if i < len(self.names) and self.names[i] == name else -1
 
 
 class Scan:
@@ -89,7 +110,7 @@ class Scan:
         """Of the root."""
         self.newest = 0
         """When anything below the root was last changed, in any way: status change time in ns."""
-        self._top = top
+        self._top = self._last = top
         self.entries_count = 0
         self.path_bytes = 0
         """UTF-8 bytes of all paths and link targets together."""
@@ -103,23 +124,34 @@ class Scan:
 
     def entries(self) -> Iterator[Entry]:
         """Yield every entry, directories before what they hold, in the order of the archive."""
+        for _, entry in self.numbered():
+            yield entry
+
+    def numbered(self) -> Iterator[tuple[int, Entry]]:
+        """The same, each with its number, from 0 to ``entries_count`` - 1 in another order."""
         stack = [(self._top, 0)]
         while stack:
             directory, position = stack.pop()
-            prefix = directory.path
             for i in range(position, len(directory.names)):
-                path = prefix + directory.names[i]
-                kind, mtime = directory.types[i], directory.mtimes[i]
-                if kind == _DIRECTORY:
-                    yield Entry(path, "d", 0, 0o755, mtime)
+                yield directory.first + i, directory.entry(i)
+                if i in directory.below:
                     stack.append((directory, i + 1))
                     stack.append((directory.below[i], 0))
                     break
-                if kind == _LINK:
-                    yield Entry(path, "l", 0, 0o777, mtime, directory.targets[i])
-                else:
-                    mode = 0o755 if kind == _EXECUTABLE else 0o644
-                    yield Entry(path, "f", directory.sizes[i], mode, mtime, "", directory.stamps[i])
+
+    def find(self, path: str) -> tuple[int, Entry] | None:
+        """Look one entry up; with its number as :meth:`numbered` gives it."""
+        where, slash, name = path.rpartition("/")
+        directory: _Directory | None = self._last
+        if directory is None or directory.path != where + slash:
+            directory = self._top
+            for part in where.split("/") if slash else ():
+                directory = directory.below.get(directory.find(part))
+                if directory is None:
+                    return None
+            self._last = directory
+        i = directory.find(name)
+        return None if i < 0 else (directory.first + i, directory.entry(i))
 
 
 _DIRECTORY, _LINK, _FILE, _EXECUTABLE = b"dlfx"
@@ -149,6 +181,7 @@ def scan(root: Path, stop: threading.Event | None = None) -> Scan:
         result.inode = os.fstat(descent.descriptor).st_ino
         while pending:
             directory = pending.pop()
+            directory.first = result.entries_count
             if stop is not None and stop.is_set():
                 raise InterruptedError
             for child in _sorted_children(descent, root, directory.path):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from etcetera.errors import CorruptArchive, UnsafeArchive
 from etcetera.transfer import codec
+from etcetera.transfer.contents import Contents, begins, is_slice
 from etcetera.transfer.extract import Extractor, LargeTarget, Writer, wrong_content
 from etcetera.transfer.gunzip import gunzip
 from etcetera.transfer.index import FramePlace, MemberPlace, Segment
@@ -27,11 +28,11 @@ class FrameJob(NamedTuple):
 
 
 class Layout:
-    """Matches the frames of one segment after another with the members they hold."""
+    """Finds out what is to be done with the frames of one segment after another."""
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
-        self._member: MemberPlace | None = None
+        self._contents = Contents()
         self._target: LargeTarget | None = None
 
     def jobs(self, segment: Segment, wanted: Container[int] | None = None) -> list[FrameJob]:
@@ -46,53 +47,19 @@ class Layout:
             CorruptArchive: A frame holds neither whole members nor a slice of exactly one.
         """
         jobs: list[FrameJob] = []
-        position = 0
-        for frame in segment.frames:
-            stop = frame.start + frame.size
-            if self._member is None:
-                held = _members_of(frame, segment.members, position)
-                position += len(held)
-                if held[-1].stop <= stop:
-                    if held[-1].stop != stop:
-                        raise _misfit(frame)
-                    if chosen := _among(held, wanted):
-                        jobs.append(FrameJob(frame, chosen, None))
-                    continue
-                if len(held) > 1 or held[0].header_size > frame.size:
-                    raise _misfit(frame)
-                self._member = held[0]
-                if _among(held, wanted):
-                    self._target = self._extractor.large(held[0].entry, held[0].sha256)
-            if stop > self._member.stop:
-                raise _misfit(frame)
+        for frame, held in self._contents.of(segment):
+            chosen = held if wanted is None else [one for one in held if one.start in wanted]
+            if begins(frame, held):
+                sliced = chosen and is_slice(frame, held)
+                member = held[0]
+                self._target = (
+                    self._extractor.large(member.entry, member.sha256) if sliced else None
+                )
             if self._target is not None:
-                jobs.append(FrameJob(frame, [self._member], self._target))
-            if stop == self._member.stop:
-                self._member = self._target = None
-        if position != len(segment.members):
-            raise CorruptArchive("archive is corrupt: its index does not fit it (an entry)")
+                jobs.append(FrameJob(frame, held, self._target))
+            elif chosen and not is_slice(frame, held):
+                jobs.append(FrameJob(frame, chosen, None))
         return jobs
-
-
-def _members_of(frame: FramePlace, members: list[MemberPlace], first: int) -> list[MemberPlace]:
-    """Those from number *first* on that begin in *frame*, of which one begins with it."""
-    position = first
-    while position < len(members) and members[position].start < frame.start + frame.size:
-        position += 1
-    if position == first or members[first].start != frame.start:
-        raise _misfit(frame)
-    return members[first:position]
-
-
-def _among(members: list[MemberPlace], wanted: Container[int] | None) -> list[MemberPlace]:
-    return members if wanted is None else [one for one in members if one.start in wanted]
-
-
-def _misfit(frame: FramePlace) -> CorruptArchive:
-    return CorruptArchive(
-        f"archive is corrupt: the frame at byte {frame.offset} holds neither whole members "
-        "nor a slice of one"
-    )
 
 
 def inflate_checked(data: codec.Buffer, place: FramePlace) -> bytes:

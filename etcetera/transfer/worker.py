@@ -21,7 +21,7 @@ from typing import IO, Any
 from etcetera.errors import EtceteraError
 from etcetera.transfer.extract import Extractor
 from etcetera.transfer.index import FramePlace, MemberPlace
-from etcetera.transfer.pack import Group, open_root
+from etcetera.transfer.pack import Group, have_contents, open_root
 from etcetera.transfer.tar import Entry
 from etcetera.transfer.unpack import FrameJob, unpack_frames
 
@@ -60,6 +60,10 @@ class Pack:
         """Pack whole members, see :meth:`etcetera.transfer.pack.Group.pack`."""
         frame, members = Group([Entry(*entry) for entry in entries]).pack(self._root, level)
         return (tuple(frame), [(member.header_size, member.sha256) for member in members])
+
+    def have(self, files: list[tuple[tuple[Any, ...], str]]) -> tuple[Any, ...]:
+        """Compare contents, see :func:`etcetera.transfer.pack.have_contents`."""
+        return (have_contents(self._root, ((Entry(*entry), sha256) for entry, sha256 in files)),)
 
 
 class Unpack:
@@ -104,7 +108,8 @@ def main() -> None:
         name, *arguments = request
         try:
             if name == "pack":
-                methods["frame"] = Pack(*arguments).frame
+                packing = Pack(*arguments)
+                methods |= {"frame": packing.frame, "have": packing.have}
                 result: tuple[Any, ...] = ()
             elif name == "unpack":
                 methods["frames"] = Unpack(*arguments).frames

@@ -112,6 +112,11 @@ class Workers:
             PackedMember(entry, *member) for entry, member in zip(entries, members, strict=True)
         ]
 
+    def have_contents(self, files: list[tuple[Entry, str]]) -> bool:
+        """Compare contents, see :func:`etcetera.transfer.pack.have_contents`."""
+        (same,) = self._call("have", [(tuple(entry), sha256) for entry, sha256 in files])
+        return bool(same)
+
     def unpack(self, data: Buffer, offset: int, jobs: list[FrameJob], extractor: Extractor) -> int:
         """Write files, see :func:`etcetera.transfer.unpack.unpack_frames`."""
         plain = [

@@ -24,7 +24,8 @@ class Request:
     def operation(self) -> str:
         """Say in one word what is asked for."""
         if "uploadId" in self.query or "uploads" in self.query:
-            words = {"PUT": "part", "DELETE": "abort"}
+            put = "copy" if "x-amz-copy-source" in self.headers else "part"
+            words = {"PUT": put, "DELETE": "abort", "GET": "parts"}
             return words.get(self.method, "create" if "uploads" in self.query else "complete")
         return "list" if self.path.count("/") == 1 else self.method.lower()
 
@@ -96,6 +97,10 @@ class FakeS3:
             case "part":
                 self.uploads[upload][int(request.query["partNumber"][0])] = request.body
                 return Answer(headers={"ETag": digest(request.body)})
+            case "copy":
+                return self._copy(request, upload)
+            case "parts":
+                return self._parts(request, upload)
             case "abort":
                 self.uploads.pop(upload, None)
                 return Answer(204)
@@ -103,14 +108,7 @@ class FakeS3:
                 self.objects.pop(key, None)
                 return Answer(204)
             case "complete":
-                if upload not in self.uploads:
-                    return error(404, "NoSuchUpload")
-                if key in self.objects and "if-none-match" in request.headers:
-                    return error(412, "PreconditionFailed")
-                parts = self.uploads.pop(upload)
-                data = b"".join(parts[number] for number in sorted(parts))
-                self.objects[key] = data, self.metadata[upload]
-                return Answer(body=b'<R><ETag>"whole-1"</ETag></R>')
+                return self._complete(request, upload, key)
             case "put":
                 if key in self.objects and "if-none-match" in request.headers:
                     return error(412, "PreconditionFailed")
@@ -118,6 +116,47 @@ class FakeS3:
                 return Answer(headers={"ETag": digest(request.body)})
             case _:
                 return self._read(request, key)
+
+    def _copy(self, request: Request, upload: str) -> Answer:
+        number = int(request.query["partNumber"][0])
+        source = unquote(request.headers["x-amz-copy-source"].partition("/")[2])
+        data = self.objects[source][0]
+        if request.headers["x-amz-copy-source-if-match"] != digest(data):
+            return error(412, "PreconditionFailed")
+        start, stop = request.headers["x-amz-copy-source-range"][6:].split("-")
+        data = self.uploads[upload][number] = data[int(start) : int(stop) + 1]
+        return Answer(body=f"<R><ETag>{digest(data)}</ETag></R>".encode())
+
+    def _complete(self, request: Request, upload: str, key: str) -> Answer:
+        if upload not in self.uploads:
+            return error(404, "NoSuchUpload")
+        if key in self.objects and "if-none-match" in request.headers:
+            return error(412, "PreconditionFailed")
+        if (etag := request.headers.get("if-match")) and (
+            key not in self.objects or etag != digest(self.objects[key][0])
+        ):
+            return error(412, "PreconditionFailed")
+        parts = self.uploads.pop(upload)
+        data = b"".join(parts[number] for number in sorted(parts))
+        self.objects[key] = data, self.metadata[upload]
+        return Answer(body=b'<R><ETag>"whole-1"</ETag></R>')
+
+    def _parts(self, request: Request, upload: str) -> Answer:
+        """One page of the parts of an upload."""
+        after = int(request.query.get("part-number-marker", ["0"])[0])
+        most = int(request.query["max-parts"][0])
+        numbers = sorted(number for number in self.uploads[upload] if number > after)
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber>"
+            f"<Size>{len(self.uploads[upload][number])}</Size></Part>"
+            for number in numbers[:most]
+        )
+        more = ""
+        if len(numbers) > most:
+            marker = numbers[most - 1]
+            more = f"<IsTruncated>true</IsTruncated><NextPartNumberMarker>{marker}"
+            more += "</NextPartNumberMarker>"
+        return Answer(body=f"<R>{parts}{more}</R>".encode())
 
     def _metadata(self, request: Request) -> dict[str, str]:
         if not self.keeps_metadata:

@@ -17,7 +17,7 @@ from etcetera.errors import (
     RepositoryNotFound,
     StoreError,
 )
-from etcetera.stores import ObjectInfo, Store, open_store
+from etcetera.stores import CannotCopy, ObjectInfo, Store, open_store
 from tests.stores.conftest import Backend
 
 RARE_KEYS = ("a&b<c>d+e f%20g.tgz", "naïve-數據-🗄.tgz", 'it\'s "quoted".tgz', "a=b;c,d@e~f.tgz")
@@ -393,3 +393,49 @@ async def test_two_repositories(store: Store, backend: Backend) -> None:
         assert set(await listed(store)) == {"a.tgz"}
         assert set(await listed(other)) == {"b.tgz"}
         assert await store.head("b.tgz") is None
+
+
+async def test_copied_parts(store: Store, backend: Backend) -> None:
+    """Parts copied from another object and parts sent make one; or the store says it cannot."""
+    size = 5 << 20
+    old = some_bytes(2 * size + 11)
+    info = await push(store, "old.tgz", old, size)
+
+    async def copy() -> ObjectInfo:
+        async with store.upload("new.tgz", part_size=2 * size, overwrite=False) as upload:
+            await upload.copy_part(1, info, 3, size + 7, zlib.crc32(old[3 : size + 7]))
+            await upload.put_part(2, old[15:], zlib.crc32(old[15:]))
+            await upload.copy_part(3, info, 2, size + 2, zlib.crc32(old[2 : size + 2]))
+            await upload.put_part(4, b"end", zlib.crc32(b"end"))
+            return await upload.complete()
+
+    if backend.name in ("memory", "moto"):
+        assert await store.why_no_copies() is None
+        published = await copy()
+        expected = old[3 : size + 7] + old[15:] + old[2 : size + 2] + b"end"
+        assert published.size == len(expected)
+        assert await content(store, "new.tgz") == expected
+    else:
+        with pytest.raises(CannotCopy):
+            await copy()
+        assert set(await listed(store)) == {"old.tgz"}
+    assert await backend.count_uploads(store) == 0
+
+
+async def test_copies_of_one_version(store: Store, backend: Backend) -> None:
+    """What replaces a version replaces no other one."""
+    info = await store.put("a.tgz", b"old", overwrite=False)
+    replaced = await store.put("a.tgz", b"newer", overwrite=True)
+    for etag in (info.etag, replaced.etag):
+        async with store.upload(
+            "a.tgz", part_size=backend.part_size, overwrite=True, replaces=etag
+        ) as upload:
+            await upload.put_part(1, b"newest", zlib.crc32(b"newest"))
+            if etag == info.etag:
+                with pytest.raises(RemoteChanged):
+                    await upload.complete()
+                assert await content(store, "a.tgz") == b"newer"
+            else:
+                await upload.complete()
+    assert await content(store, "a.tgz") == b"newest"
+    assert await backend.count_uploads(store) == 0

@@ -253,3 +253,16 @@ def test_swapped_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "scandir", swap)
     with pytest.raises((SourceChanged, InvalidDataset)):
         scan(root)
+
+
+def test_find(tmp_path: Path) -> None:
+    """Every entry is found by its path, under the number it has; nothing else is."""
+    tree = trees.SMALL | {"data/train/é☃": trees.file(b"x"), "data.txt": trees.file(b"y")}
+    scanned = scan(trees.write(tmp_path / "source", tree))
+    numbered = list(scanned.numbered())
+    assert sorted(number for number, _ in numbered) == list(range(scanned.entries_count))
+    assert [entry for _, entry in numbered] == list(scanned.entries())
+    for number, entry in numbered:
+        assert scanned.find(entry.path) == (number, entry)
+    for path in ("", "x", "data/", "data/train/a/b", "data/train/aa", "/data", "zzz"):
+        assert scanned.find(path) is None
