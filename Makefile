@@ -18,7 +18,7 @@ help:
 	@echo "make check           pytest alone; make check ARGS='-k push' for some tests"
 	@echo "make check-versions  pytest on each of Python $(VERSIONS) that is installed"
 	@echo "make tools           install the archivers that the tests compare with"
-	@echo "make bench           measure beside every peer, some 40 minutes; ARGS='--only push' for less"
+	@echo "make bench           measure beside every peer, some 45 minutes; ARGS='--only push' for less"
 	@echo "make bench-quick     the same with little data, 3 minutes"
 	@echo "make bench-tools     install the peers and the server that they are measured with"
 	@echo "make clean           remove what these commands made"

@@ -368,8 +368,8 @@ async def apull(
 
     A part of a dataset can be installed as well: each partition and each pattern to include adds
     to it. Pulling more of it later adds to what is there, pulling without any of these completes
-    it. In a pattern ``*`` stands for characters other than a slash, ``**`` for any, and one that
-    fits a directory means everything in it.
+    it. In a pattern ``*`` stands for characters of one name, ``**`` for any number of directories,
+    and one that fits a directory means everything in it.
 
     Args:
         name: Of the dataset; ``lab:NAME`` to pull it from the repository *lab*; or a link, or

@@ -99,9 +99,8 @@ class Pulling:
                         in_threads(self.home.index_copy()) as copy,
                     ):
                         donors = await in_thread(_donors, staged, existing)
-                        ours = any(donor.ours for donor in donors)
-                        if wanted and (selections or existing) and not ours:
-                            await in_thread(check_space, staged.tree, wanted.bytes)
+                        if wanted:
+                            await in_thread(_check_space, staged, wanted.bytes)
                         with self._keeping(staged, meter, resumable=index is not None):
                             pulled = await pull(
                                 archive,
@@ -247,6 +246,17 @@ async def _survey(index: Index | None, selections: tuple[Selection, ...]) -> Sur
         return await survey(index, Part(*selections))
     footer, root = index.footer, index.root
     return Survey(footer.files, footer.bytes, root.data_size, root.data_stop)
+
+
+def _check_space(staged: Resumable, needed: int) -> None:
+    """Refuse what does not fit; what was left is moved, and so needs no more."""
+    here = sum(
+        os.lstat(Path(directory, name)).st_blocks * 512
+        for tree in staged.left
+        for directory, _, names in os.walk(tree)
+        for name in names
+    )
+    check_space(staged.tree, max(0, needed - here))
 
 
 def _donors(staged: Resumable, existing: Path | None) -> list[Donor]:

@@ -12,7 +12,7 @@ from anyio import Semaphore
 from etcetera.api import apull, loaded, scanning
 from etcetera.config import Config, RepositorySettings, redact_url
 from etcetera.dataset import check_name
-from etcetera.errors import ConfigError, EtceteraError, UsageError
+from etcetera.errors import ConfigError, DirectoryNotFound, EtceteraError, UsageError
 from etcetera.home import Home
 from etcetera.pins import Lock, Pin, read_lock, version_here
 from etcetera.progress import ProgressCallback
@@ -110,6 +110,7 @@ async def async_(
 
     Raises:
         ConfigError: It is no lock file, or names a repository that is not configured.
+        DirectoryNotFound: A registered dataset is a link to nowhere.
         DigestMismatch: The repository has another version by now.
         DatasetNotFound: The repository has no such dataset.
     """
@@ -255,12 +256,20 @@ def _pinned_repository(path: Path, pin: Pin, config: Config) -> RepositorySettin
 
 
 def _action(home: Home, pin: Pin, stop: threading.Event) -> Literal["nothing", "pull", "replace"]:
-    """What has to be done to have the version that is pinned."""
+    """What has to be done to have the version that is pinned.
+
+    Raises:
+        DirectoryNotFound: It is registered, and its directory is away, perhaps for a while.
+        EtceteraError: What is here cannot be looked at, so nothing is put in its place.
+    """
     if home.find(pin.name) is None:
         return "pull"
-    try:
-        receipt, reason = version_here(home, pin.name, stop)
-    except EtceteraError:  # a link to nowhere, or nothing that could be packed
-        return "replace"
+    entry = home.entry(pin.name)
+    if entry.broken:
+        raise DirectoryNotFound(
+            f"{pin.name} is a link to {entry.path}, which does not exist: put it back, or drop the "
+            f"link (etc purge {pin.name}), then synchronise again"
+        )
+    receipt, reason = version_here(home, pin.name, stop)
     same = receipt is not None and receipt.digest == pin.digest and not receipt.selections
     return "nothing" if same and reason is None else "replace"

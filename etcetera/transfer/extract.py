@@ -193,25 +193,26 @@ class Writer:
             name: What it is called there.
 
         Returns:
-            -1 if it is of no use; it may be gone then.
+            -1 if it is of no use.
         """
         where, _, new = entry.path.rpartition("/")
         parent = self._enter(where)
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            useful = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+            if not useful or (status.st_mode ^ entry.mode) & 0o100:
+                return -1
             os.rename(name, new, src_dir_fd=directory, dst_dir_fd=parent)
-            descriptor = os.open(new, flags, dir_fd=parent)
         except OSError:
             return -1
-        status = os.fstat(descriptor)
-        useful = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-        if useful and (status.st_mode ^ entry.mode) & 0o100 == 0:
-            with os_errors(f"writing {entry.path}"):
+        with os_errors(f"writing {entry.path}"):
+            descriptor = os.open(new, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
                 os.ftruncate(descriptor, min(status.st_size, entry.size))
-            return descriptor
-        os.close(descriptor)
-        os.unlink(new, dir_fd=parent)
-        return -1
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return descriptor
 
     def hard_link(self, entry: Entry) -> tuple[Entry, str]:
         """Give the file ``entry.target``, which exists already, another name.

@@ -1,5 +1,6 @@
 """Which of a dataset's files are wanted."""
 
+import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,44 @@ _ALWAYS = ("meta.json", "README.md")
 """What a dataset is described by comes with any part of it."""
 
 
+class Pattern:
+    """Fits paths; takes time in proportion to their length, whatever an archive calls its files."""
+
+    def __init__(self, text: str) -> None:
+        """Read a pattern.
+
+        Raises:
+            UsageError: It can fit no path.
+        """
+        parts = text.strip("/").split("/")
+        if not {"", ".", ".."}.isdisjoint(parts):
+            raise UsageError(f"{text!r} fits no path in a dataset; one is like 'data/train/*.json'")
+        # Expressions that fnmatch makes never go back behind a star.
+        self._parts = [
+            None if part == "**" else re.compile(fnmatch.translate(part)).match for part in parts
+        ]
+
+    def fits(self, names: list[str]) -> bool:
+        """Whether it fits the path of these components, or that of a directory around it."""
+        position = part = 0
+        again = after = -1
+        while part < len(self._parts):
+            match = self._parts[part]
+            if match is None:
+                # Only the last one has to be tried again: the first place where what is before it
+                # fits leaves the most.
+                part += 1
+                again, after = position, part
+            elif position < len(names) and match(names[position]):
+                position, part = position + 1, part + 1
+            elif 0 <= again < len(names):
+                again += 1
+                position, part = again, after
+            else:
+                return False
+        return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """A part of a dataset: partitions, and files by patterns of their paths.
@@ -20,8 +59,8 @@ class Selection:
     everything. What a pattern excludes is left out in any case. ``meta.json`` and ``README.md``
     come along unless they are excluded.
 
-    In a pattern ``*`` and ``?`` stand for characters other than a slash, ``**`` for any, and
-    ``[abc]`` for one of these. One that fits a directory means everything in it.
+    In a pattern ``*`` and ``?`` stand for characters of one name, ``[abc]`` for one of these, and
+    ``**`` for any number of directories. One that fits a directory means everything in it.
     """
 
     partitions: tuple[str, ...] = ()
@@ -57,21 +96,22 @@ class Selection:
 
     def wants(self, path: str) -> bool:
         """Whether the file, link or empty directory at *path* is wanted."""
-        if self._exclude is not None and self._exclude.match(path):
+        names = path.split("/")
+        if any(pattern.fits(names) for pattern in self._exclude):
             return False
         if not (self.partitions or self.include) or path in _ALWAYS:
             return True
-        return (partition_of(path) in self.partitions and path.startswith("data/")) or (
-            self._include is not None and self._include.match(path) is not None
+        return (partition_of(path) in self.partitions and path.startswith("data/")) or any(
+            pattern.fits(names) for pattern in self._include
         )
 
     @cached_property
-    def _include(self) -> re.Pattern[str] | None:
-        return _compile(self.include)
+    def _include(self) -> tuple[Pattern, ...]:
+        return tuple(map(Pattern, self.include))
 
     @cached_property
-    def _exclude(self) -> re.Pattern[str] | None:
-        return _compile(self.exclude)
+    def _exclude(self) -> tuple[Pattern, ...]:
+        return tuple(map(Pattern, self.exclude))
 
 
 def wanted_by(selections: Sequence[Selection], path: str) -> bool:
@@ -83,9 +123,7 @@ class Unmatched:
     """The partitions and patterns of a selection that no path has fitted yet."""
 
     def __init__(self, selection: Selection) -> None:
-        self._patterns = {
-            pattern: _compile((pattern,)) for pattern in (*selection.include, *selection.exclude)
-        }
+        self._patterns = {text: Pattern(text) for text in (*selection.include, *selection.exclude)}
         self._partitions = set(selection.partitions)
 
     def see(self, path: str) -> None:
@@ -93,9 +131,10 @@ class Unmatched:
         if self._partitions and path.startswith("data/"):
             self._partitions.discard(partition_of(path))
         if self._patterns:
-            for pattern, compiled in list(self._patterns.items()):
-                if compiled is not None and compiled.match(path):
-                    del self._patterns[pattern]
+            names = path.split("/")
+            for text, pattern in list(self._patterns.items()):
+                if pattern.fits(names):
+                    del self._patterns[text]
 
     def refuse(self, partitions: Iterable[str]) -> None:
         """Raise NothingSelected if anything is left.
@@ -113,37 +152,3 @@ class Unmatched:
                 f"Nothing in the dataset fits {', '.join(map(repr, self._patterns))}; "
                 "patterns are of whole paths, like 'data/train/*.json'"
             )
-
-
-_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[([!^]?)(\]?[^\]]+)\]|.", re.DOTALL)
-_WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-
-def _compile(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
-    if not patterns:
-        return None
-    return re.compile("|".join(f"(?:{_translate(pattern)})" for pattern in patterns), re.DOTALL)
-
-
-def _translate(pattern: str) -> str:
-    """A regular expression for the paths that *pattern* fits, and for what lies in them.
-
-    Raises:
-        UsageError: It can fit no path.
-    """
-    stripped = pattern.strip("/")
-    if not stripped or not {"", ".", ".."}.isdisjoint(stripped.split("/")):
-        raise UsageError(f"{pattern!r} fits no path in a dataset; one is like 'data/train/*.json'")
-    parts: list[str] = []
-    for token in _TOKEN.finditer(stripped):
-        negated, characters = token.groups()
-        if characters:
-            within = re.sub(r"([\\\[\]^&~|])", r"\\\1", characters)
-            parts.append(f"(?!/)[{'^' if negated else ''}{within}]")
-        else:
-            parts.append(_WILD.get(token[0]) or re.escape(token[0]))
-    try:
-        re.compile("".join(parts))
-    except re.error as error:  # a range like [z-a]
-        raise UsageError(f"{pattern!r} is no pattern: {error}") from error
-    return rf"{''.join(parts)}(?:/.*)?\Z"

@@ -357,7 +357,7 @@ async def parts_begun(level: int | None, data: bytes, directory: Path) -> int:
         raise NotAllowed("not here")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("etcetera.transfer.push.Buffers", Counted)
+        patch.setattr("etcetera.transfer.packing.Buffers", Counted)
         with pytest.raises(NotAllowed, match="not here"):
             await push(prepared, store, KEY, options, overwrite=True, report=ignore, look=look)
     assert not store.calls
