@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from time import perf_counter
 from typing import TypeVar, TypeVarTuple
 
 from etcetera.config import Config, RepositorySettings, redact_url
@@ -16,29 +15,21 @@ from etcetera.describe import local_info, local_listing, remote_info
 from etcetera.errors import (
     AlreadyExists,
     DatasetNotFound,
-    EtceteraError,
-    InvalidDataset,
     UsageError,
     archive_errors,
 )
 from etcetera.home import Home
 from etcetera.links import is_link
 from etcetera.pins import check_digest, require_digest
-from etcetera.progress import Meter, ProgressCallback
+from etcetera.progress import ProgressCallback
 from etcetera.pulling import Pulling
-from etcetera.receipts import Receipt
+from etcetera.pushing import Pushing
 from etcetera.remote_dataset import RemoteDataset
-from etcetera.repository import Repository, open_repository, split_name
+from etcetera.repository import open_repository, split_name
 from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
 from etcetera.singleflight import share
-from etcetera.stores import CannotCopy
-from etcetera.transfer.flow import beside, in_thread, in_threads
-from etcetera.transfer.options import MiB
-from etcetera.transfer.parts import archive_bound
-from etcetera.transfer.push import Prepared, prepare
-from etcetera.transfer.push import push as push_archive
+from etcetera.transfer.flow import in_thread
 from etcetera.transfer.selection import Selection
-from etcetera.transfer.update import Update, plan_update
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -238,113 +229,19 @@ async def apush(
         SourceChanged: A file changed while it was packed.
         RemoteChanged: Somebody else replaced the archive that was copied from.
     """
-    began = perf_counter()
     repository, name = split_name(name, repository)
     base = base and _base_name(base, repository)
     config = await loaded(config)
-    home = Home(config.home)
-    if await in_thread(home.find, name) is None:
-        raise DatasetNotFound(f"There is no local dataset {name}; etc ls shows what there is")
-    dataset = await in_thread(_open_whole, home, name)
-    async with open_repository(config, repository) as remotes:
-        store, key = remotes.store, remotes.key(name)
-        meter = Meter("push", name, progress)
-        meter.tell("scan")
-        async with beside(partial(store.head, key)) as head:
-            prepared = await prepare(dataset.root, store, config.transfer)
-            scanned, plan = prepared.scan, prepared.plan
-            result = partial(
-                PushResult,
-                name=name,
-                url=remotes.url(name),
-                files=scanned.total.files,
-                bytes=scanned.total.bytes,
-                part_size=plan.part_size,
-                memory=plan.memory,
-                public=remotes.settings.public,
-            )
-
-            async def is_replaced() -> bool:
-                existing = await head()
-                if existing and not force:
-                    raise AlreadyExists(
-                        f"{remotes.url(name)} exists already; push it with --force to replace it, "
-                        "or give the dataset another name"
-                    )
-                return existing is not None
-
-            update: Update | None = None
-            why_whole: str | None = None
-            wanted = bool(base) or (force and base is None)
-            if wanted and (await is_replaced() or base):  # a taken name is refused before all else
-                update, why_whole = await _compare(remotes, base, name, prepared, config)
-            bound = plan.bound
-            if update is not None:
-                bound = update.copied + archive_bound(scanned, update.kept_size)
-            if dry_run:
-                return result(
-                    archive_bytes=bound,
-                    replaces=await is_replaced(),
-                    copied=update.copied if update else 0,
-                    why_whole=why_whole,
-                    dry_run=True,
-                )
-            _logger.info(
-                "Plan: %d files, at most %.1f MiB to send, in parts of %.1f MiB, %d at once",
-                scanned.total.files, (bound - (update.copied if update else 0)) / MiB,
-                plan.part_size / MiB, plan.workers,
-            )  # fmt: skip
-            meter.total = scanned.tar_size
-            meter.tell("transfer")
-            async with in_threads(home.index_copy()) as copy:
-                send = partial(
-                    push_archive, prepared, store, key, config.transfer, overwrite=force,
-                    report=meter.add, look=is_replaced, publishing=partial(meter.tell, "publish"),
-                    copy=copy,
-                )  # fmt: skip
-                pushed = None
-                if update is not None:
-                    try:
-                        pushed = await send(update=update)
-                    except CannotCopy as error:
-                        why_whole = str(error)
-                        _logger.info("Everything is sent: %s", why_whole)
-                        meter.restart()
-                if pushed is None:
-                    journal = await in_thread(home.journals.of, name, remotes.settings, key)
-                    pushed = await send(journal=journal)
-                replaces = await is_replaced()
-                receipt = Receipt(
-                    operation="push",
-                    name=name,
-                    repository=remotes.settings.url,
-                    etag=pushed.info.etag,
-                    digest=pushed.digest,
-                    files=scanned.total.files,
-                    bytes=scanned.total.bytes,
-                    fingerprint=scanned.fingerprint,
-                    newest=scanned.newest,
-                    inode=scanned.inode,
-                )
-                try:
-                    await in_thread(home.write_receipt, receipt, copy)
-                except EtceteraError as error:
-                    # It is published all the same; without a receipt, purging it asks for --force.
-                    _logger.warning(
-                        "%s was published, but not noted in %s: %s", name, home.path, error
-                    )
-        meter.finish()
-        return result(
-            archive_bytes=pushed.info.size,
-            digest=pushed.digest,
-            etag=pushed.info.etag,
-            replaces=replaces,
-            levels=pushed.levels,
-            resumed=pushed.resumed,
-            copied=pushed.copied,
-            why_whole=why_whole,
-            seconds=perf_counter() - began,
-        )
+    pushing = Pushing(
+        home=Home(config.home),
+        name=name,
+        config=config,
+        repository=repository,
+        base=base,
+        force=force,
+        progress=progress,
+    )
+    return await pushing.run(dry_run=dry_run)
 
 
 async def apull(
@@ -474,27 +371,6 @@ def _base_name(base: str, repository: str | None) -> str:
     return name
 
 
-async def _compare(
-    remotes: Repository, base: str | None, name: str, prepared: Prepared, config: Config
-) -> tuple[Update | None, str | None]:
-    """Find out what the older archive has already, or why everything has to be sent."""
-    old = base or name
-    try:
-        update = await plan_update(
-            remotes.store, remotes.key(old), prepared.scan, prepared.plan, config.transfer
-        )
-    except CannotCopy as error:
-        _logger.info("Everything is sent: %s", error)
-        return None, str(error)
-    if update is not None:
-        _logger.info("%.1f MiB of %s stay as they are", update.copied / MiB, remotes.url(old))
-    elif base:
-        raise DatasetNotFound(
-            f"There is no dataset {base} in {remotes.store.url}; etc ls -r shows what there is"
-        )
-    return update, None
-
-
 async def loaded(config: Config | None) -> Config:
     """Return *config*, or the settings of ``~/.etc.toml`` and the environment."""
     if config is None:
@@ -558,22 +434,6 @@ def _open(home: Home, name: str) -> Dataset:
     if receipt is not None and receipt.selections:
         dataset.partial = True
         _logger.warning("Only a part of %s is here; etc pull %s fetches the rest", name, name)
-    return dataset
-
-
-def _open_whole(home: Home, name: str) -> Dataset:
-    """Open a dataset that is to be published.
-
-    Raises:
-        InvalidDataset: Only a part of it is here.
-    """
-    dataset = Dataset(home.path / name, name)
-    receipt = home.receipt(name)
-    if receipt is not None and receipt.selections:
-        raise InvalidDataset(
-            f"Only a part of {name} is here, and a part is not published as the whole: pull the "
-            f"rest (etc pull {name}), or register a copy of it under another name"
-        )
     return dataset
 
 

@@ -14,9 +14,7 @@ from etcetera.stores import CannotCopy, ObjectInfo
 from etcetera.stores.common import replaced
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import Refused, answering
-
-PAGE_PARTS = 100
-"""Of one answer of a listing: it is parsed on the event loop."""
+from etcetera.stores.s3_unfinished import list_parts
 
 _UNABLE = {
     "r2.cloudflarestorage.com": "the store wants all parts equal",
@@ -104,8 +102,13 @@ async def check_copies(
         upload: Its key and id, as arguments of a request.
         copied: Bytes by the number of a part.
     """
+    stored: dict[int, int] = {}
     try:
-        stored = await _stored_parts(connection, upload)
+        with answering(connection.place):
+            async for part in list_parts(connection, upload["Key"], upload["UploadId"]):
+                stored[part["PartNumber"]] = part["Size"]
+    except Refused as refusal:
+        raise CannotCopy(f"the store does not say what it has copied ({refusal})") from refusal
     except (StoreError, NotAllowed) as error:
         if type(error) not in (StoreError, NotAllowed):
             raise
@@ -114,26 +117,6 @@ async def check_copies(
         if stored.get(number) != size:
             found = stored.get(number, 0)
             raise CannotCopy(f"the store says that it has copied {size:,} bytes, and has {found:,}")
-
-
-async def _stored_parts(connection: Connection, upload: Mapping[str, Any]) -> dict[int, int]:
-    """Bytes by the number of each part that the server has of an upload."""
-    sizes: dict[int, int] = {}
-    marker: dict[str, Any] = {}
-    while True:
-        page = await connection.call(
-            "list_parts", writes=True, MaxParts=PAGE_PARTS, **upload, **marker
-        )
-        before = len(sizes)
-        with answering(connection.place):
-            for part in page.get("Parts", ()):
-                sizes[int(part["PartNumber"])] = int(part["Size"])
-            more = bool(page.get("IsTruncated"))
-            if not more:
-                return sizes
-            marker = {"PartNumberMarker": int(page["NextPartNumberMarker"])}
-        if len(sizes) == before:
-            raise StoreError(f"{connection.place.endpoint} lists the same again and again")
 
 
 def encoded_crc32(crc32: int) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from etcetera.errors import NetworkError
+from etcetera.errors import StoreError
 from etcetera.stores import CannotResume, UploadInfo
 from etcetera.stores.common import time_from
 from etcetera.stores.s3_client import Connection
@@ -152,7 +152,5 @@ async def _describe(
     return UploadInfo(key=name, id=upload, size=size, modified=modified)
 
 
-def _senseless(connection: Connection) -> NetworkError:
-    return NetworkError(
-        f"{connection.place.endpoint} did not answer sensibly: its list of uploads has no end"
-    )
+def _senseless(connection: Connection) -> StoreError:
+    return StoreError(f"{connection.place.endpoint} lists the same again and again")

@@ -11,7 +11,7 @@ from etcetera.errors import (
     RemoteChanged,
     StoreError,
 )
-from etcetera.stores import CannotCopy, ObjectInfo, Store, open_store, s3_copy
+from etcetera.stores import CannotCopy, ObjectInfo, Store, open_store, s3_unfinished
 from etcetera.stores.s3_copy import encoded_crc32
 from tests.stores.fake_s3 import Answer, FakeS3, error
 
@@ -60,7 +60,7 @@ async def test_copied(fake: FakeS3, store: Store) -> None:
 
 async def test_pages(fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many parts are listed in pages."""
-    monkeypatch.setattr(s3_copy, "PAGE_PARTS", 1)
+    monkeypatch.setattr(s3_unfinished, "PAGE", 1)
     source = await info(store)
     async with store.upload("new.tgz", part_size=PART, overwrite=False) as upload:
         for number in (1, 2, 3):
