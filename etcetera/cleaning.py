@@ -1,6 +1,7 @@
 """What transfers left that did not come to their end: finding it, and removing it."""
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -125,16 +126,19 @@ _KINDS: tuple[Literal["staging", "trash"], ...] = ("staging", "trash")
 def _leftover(
     kind: Literal["staging", "trash", "kept"], path: Path, reason: str, *, removed: bool
 ) -> Leftover:
-    size = 0
-    for directory, _, names in os.walk(path):
-        for name in names:
-            size += (Path(directory) / name).lstat().st_size
+    size, modified = 0, 0.0
+    with suppress(FileNotFoundError):  # another process is removing it
+        modified = path.lstat().st_mtime
+        for directory, _, names in os.walk(path):
+            for name in names:
+                size += (Path(directory) / name).lstat().st_size
     return Leftover(
         kind=kind,
-        name=path.name.partition(".")[0],
+        # The time that is behind what was kept has a dot in it, and a name may have any.
+        name=path.name.rsplit(".", 2 if kind == "kept" else 1)[0],
         place=str(path),
         bytes=size,
-        modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        modified=datetime.fromtimestamp(modified, UTC),
         reason=reason,
         removed=removed,
     )

@@ -413,7 +413,8 @@ class HttpStream:
     async def _ask_again(self) -> aiohttp.ClientResponse:
         answer = await self._source.ask(self._headers)
         same = (
-            answer.status in (200, 206)
+            self.info.etag != ""  # without one nobody can tell
+            and answer.status in (200, 206)
             and answer.headers.get("Content-Range") == self._content_range
             and answer.content_length in (None, self.info.size)
             and _version(answer) == self.info.etag

@@ -8,6 +8,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 
+from anyio import sleep
+
 from etcetera import __version__
 from etcetera.errors import NotAllowed, StoreError
 from etcetera.stores import CannotResume, Store
@@ -31,6 +33,9 @@ _WHY = {
 _CHANGED = "the dataset has changed since"
 
 _logger = logging.getLogger("etcetera")
+
+_LOCK_TRIES, _LOCK_PAUSE = 10, 0.1
+"""How often the journal is asked for, and the seconds between."""
 
 
 def facts(scanned: Scan, plan: PartPlan, options: TransferOptions) -> Facts:
@@ -61,7 +66,12 @@ async def load_earlier(
     Raises:
         NetworkError: The store cannot be told to drop it.
     """
-    if not await in_thread(journal.lock):
+    for _ in range(_LOCK_TRIES):  # etc clean holds it while it looks
+        if await in_thread(journal.lock):
+            break
+        await sleep(_LOCK_PAUSE)
+    else:
+        _logger.warning("Another push has the journal of this one: it begins anew, without one")
         return None
     try:
         saved = await in_thread(journal.load)
