@@ -155,7 +155,10 @@ def pulled(options: "Options", result: "PullResult") -> None:
     show(f"  {result.url}")
     show(f"  digest {result.digest}")
     if result.partial:
-        show(f"  this is a part of it: etc pull {result.name} fetches the rest")
+        # What a link led to may be called otherwise in the repository, or be in none.
+        rest = f": etc pull {result.name} fetches the rest"
+        known = result.url.endswith(f"/{result.name}.tgz")
+        show(f"  this is a part of it{rest if known else ''}")
     if result.kept is not None:
         show(f"  the dataset it replaced is in no repository, and kept: {result.kept}")
 
