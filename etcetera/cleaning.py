@@ -155,7 +155,8 @@ async def _clean_journal(
         pass
     else:
         if saved is None:  # nothing was ever saved
-            await in_thread(journal.discard)
+            if not dry_run:
+                await in_thread(journal.discard)
             return []
         reason = await in_thread(_why_useless, saved, home, age) or ("asked for" if force else "")
     removed = bool(reason)

@@ -102,7 +102,7 @@ class Link:
 
 def is_link(name: object) -> bool:
     """Tell whether *name* is meant to be a link."""
-    return isinstance(name, str) and name[:8].lower().startswith(("https://", "http://"))
+    return isinstance(name, str) and name.strip()[:8].lower().startswith(("https://", "http://"))
 
 
 def parse_link(text: str) -> Link:

@@ -143,3 +143,9 @@ def test_links_where_names_are_meant() -> None:
     assert "can only be pulled" in str(errors[0])
     assert "needs no repository" in str(errors[1])
     assert all("SECRET" not in str(error) for error in errors)
+
+
+def test_spaces_around_a_link() -> None:
+    """A link that was pasted with spaces is one all the same, and stays a secret."""
+    assert is_link(" https://host/a.tgz?X-Amz-Signature=secret")
+    assert called(" https://host/a.tgz ", "b") == "https://host/a.tgz#name=b"

@@ -7,7 +7,7 @@ it, and no other byte of the archive.
 
 from dataclasses import dataclass
 
-from etcetera.errors import PartitionNotFound, StoreError
+from etcetera.errors import CorruptArchive, PartitionNotFound, StoreError
 from etcetera.stores import ObjectInfo, PinnedRange, RemoteObject
 from etcetera.transfer import codec
 from etcetera.transfer.archive import Index
@@ -92,6 +92,8 @@ async def find_excerpt(index: Index, partition: str) -> Excerpt:
     run = Run(partition)
     async for segment in index.segments():
         await in_thread(run.add, segment)
+    if not 0 <= run.offset < run.end:
+        raise CorruptArchive(f"archive is corrupt: its index has no entry of {partition!r}")
     place = PinnedRange(run.offset, run.end, info.etag)
     return Excerpt(place=place, size=run.stop - run.start, crc32=run.crc32)
 
