@@ -10,7 +10,7 @@ from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, TypeVarTuple
 
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.codec import Buffer
@@ -39,6 +39,7 @@ class _Closable(Protocol):
 
 
 Closable = TypeVar("Closable", bound=_Closable)
+Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +114,7 @@ async def pull(
         received += length
         report(size, length)
 
-    async with in_threads(_closing(Extractor(tree))) as extractor:
+    async with in_threads(_opened(Extractor, tree)) as extractor:
         if index is None:
             unpack = partial(unpack_stream, extractor=extractor, part=part)
             tally = await read_in_order(archive, unpack, options, count)
@@ -121,7 +122,7 @@ async def pull(
         else:
             if copy is not None:
                 await archive.copy_from(index.root.data_stop, copy)
-            async with in_threads(_closing(Donors(donors, extractor))) as opened:
+            async with in_threads(_opened(Donors, donors, extractor)) as opened:
                 if part is None and opened:
                     part = Part()
                 if part is None:
@@ -197,8 +198,9 @@ def _digest(tally: Tally, copy: IndexCopy | None) -> str:
 
 
 @contextmanager
-def _closing(thing: Closable) -> Iterator[Closable]:
-    with closing(thing):
+def _opened(make: Callable[[*Arguments], Closable], *arguments: *Arguments) -> Iterator[Closable]:
+    """Make something, in the thread that enters this, and close it in the end."""
+    with closing(make(*arguments)) as thing:
         yield thing
 
 
