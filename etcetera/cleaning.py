@@ -16,6 +16,7 @@ from etcetera.results import Leftover
 from etcetera.staging import Private, abandoned, can_be_resumed, discard
 from etcetera.transfer.flow import in_thread
 from etcetera.transfer.journal import DamagedJournal, Journal, Saved
+from etcetera.transfer.resume import lasting_facts, why_not
 from etcetera.transfer.scan import scan
 
 
@@ -192,10 +193,7 @@ def _why_useless(saved: Saved, home: Home, age: timedelta) -> str:
         return f"the dataset cannot be read ({error})"
     if scanned is None:
         return "the dataset is gone"
-    same = scanned.fingerprint, scanned.newest, scanned.inode
-    if same != tuple(saved.facts.get(name) for name in ("fingerprint", "newest", "inode")):
-        return "the dataset has changed"
-    return ""
+    return why_not(saved, lasting_facts(scanned))
 
 
 async def _drop_upload(saved: Saved, config: Config) -> str:
@@ -204,7 +202,8 @@ async def _drop_upload(saved: Saved, config: Config) -> str:
     for name in config.repositories():
         if place(config.repository(name)) == wanted:
             async with open_repository(config, name) as remotes:
-                await remotes.store.abandon(str(saved.facts.get("key")), saved.upload.id)
+                key = remotes.key(str(saved.facts.get("name")))
+                await remotes.store.abandon(key, saved.upload.id)
             return ""
     return f"; its upload {saved.upload.id} is left: no repository in the settings is this one"
 

@@ -92,18 +92,14 @@ class Pushing:
                         report=meter.add, look=is_replaced, copy=copy,
                         publishing=partial(meter.tell, "publish"),
                     )  # fmt: skip
-                    pushed: Pushed | None = None
-                    if update is not None:
-                        try:
-                            pushed = await send(update=update)
-                        except CannotCopy as error:
-                            why_whole = str(error)
-                            _logger.info("Everything is sent: %s", why_whole)
-                            meter.restart()
-                    if pushed is None:
-                        journals = self.home.journals
-                        journal = await in_thread(journals.of, self.name, remotes.settings, key)
-                        pushed = await send(journal=journal)
+                    journal = partial(self.home.journals.of, self.name, remotes.settings, key)
+                    try:
+                        pushed = await send(update=update, journal=await in_thread(journal))
+                    except CannotCopy as error:
+                        why_whole = str(error)
+                        _logger.info("Everything is sent: %s", why_whole)
+                        meter.restart()
+                        pushed = await send(journal=await in_thread(journal))
                     replaces = await is_replaced()
                     await in_thread(self._note, remotes.settings.url, scanned, pushed, copy)
         meter.finish()

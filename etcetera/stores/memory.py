@@ -272,9 +272,9 @@ class MemoryStore:
         earlier = self.uploads.get(resume.id)
         if earlier is None:
             raise CannotResume(f"the upload {resume.id} is gone")
-        upload.parts, upload.keep = earlier.parts, True
+        upload.parts, upload.copied, upload.keep = earlier.parts, earlier.copied, True
         for number, known in enumerate(resume.parts, 1):
-            if len(upload.parts.get(number, b"")) != upload.part_size:
+            if number not in upload.parts:
                 raise CannotResume(f"part {number} is not there")
             if upload.part(number) != known:
                 raise CannotResume(f"part {number} is another one")

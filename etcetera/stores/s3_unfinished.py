@@ -67,7 +67,6 @@ async def check_parts_known(
     connection: Connection,
     key: str,
     upload: str,
-    part_size: int,
     known: Sequence[Mapping[str, str]],
 ) -> None:
     """See that the server still has the first parts of an upload, and no others in their place.
@@ -76,8 +75,7 @@ async def check_parts_known(
         connection: Where to look.
         key: As the bucket calls it.
         upload: Its id.
-        part_size: Bytes of each.
-        known: ``ETag`` of each, and ``ChecksumCRC32`` where the server was told one.
+        known: ``ETag`` and ``Size`` of each, and ``ChecksumCRC32`` where the server was told one.
 
     Raises:
         CannotResume: They are not what they should be.
@@ -93,7 +91,7 @@ async def check_parts_known(
                 mine = known[expected]
                 checksum = part.get("ChecksumCRC32")
                 if (
-                    part["Size"] != part_size
+                    str(part["Size"]) != mine.get("Size")
                     or plain_etag(part) != plain_etag(dict(mine))
                     or (checksum and checksum != mine.get("ChecksumCRC32", checksum))
                 ):

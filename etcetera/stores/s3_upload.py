@@ -44,6 +44,10 @@ _NOT_TWICE = frozenset[str | int]({"NotImplemented", 501})
 _NO_PARTS = frozenset[str | int](
     {"InvalidPart", "EntityTooSmall", "InvalidRequest", "InvalidArgument"}
 )
+_NAMED = ("ETag", "ChecksumCRC32")
+"""What names a part when the upload is completed."""
+_COPIED = "Copied"
+
 _logger = logging.getLogger("etcetera")
 
 
@@ -105,9 +109,7 @@ class S3Upload:
         if earlier.state.get("public") != str(self.public):
             raise CannotResume("the setting public has changed")
         try:
-            await check_parts_known(
-                self.connection, self.key, self.id, self.part_size, earlier.parts
-            )
+            await check_parts_known(self.connection, self.key, self.id, earlier.parts)
         except NotAllowed as error:
             if type(error) is not NotAllowed:  # other credentials may see them
                 raise
@@ -115,8 +117,11 @@ class S3Upload:
         self._nonce = earlier.state.get("nonce", self._nonce)
         self._checksums = earlier.state.get("checksums") == str(True)
         for number, part in enumerate(earlier.parts, 1):
-            self._parts[number] = {"PartNumber": number} | dict(part)
-            self._sizes[number] = self.part_size
+            named = {name: part[name] for name in _NAMED if name in part}
+            self._parts[number] = {"PartNumber": number} | named
+            self._sizes[number] = int(part["Size"])
+            if _COPIED in part:
+                self._copied[number] = self._sizes[number]
 
     def state(self) -> dict[str, str]:
         """What was settled at the beginning; see :class:`etcetera.stores.Upload`."""
@@ -124,8 +129,11 @@ class S3Upload:
         return {"nonce": self._nonce, "checksums": checksums, "public": public}
 
     def part(self, number: int) -> dict[str, str]:
-        """ETag and checksum of a part; see :class:`etcetera.stores.Upload`."""
-        return {key: value for key, value in self._parts[number].items() if key != "PartNumber"}
+        """ETag, checksum and size of a part; see :class:`etcetera.stores.Upload`."""
+        part = self._parts[number]
+        known = {name: part[name] for name in _NAMED if name in part}
+        known["Size"] = str(self._sizes[number])
+        return known | ({_COPIED: str(True)} if number in self._copied else {})
 
     async def _create(self) -> None:
         arguments = {"Key": self.key} | object_arguments(self._nonce, public=self.public)

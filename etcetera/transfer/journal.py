@@ -30,7 +30,7 @@ from etcetera.transfer.codec import Frame, KnownFrame
 from etcetera.transfer.index_writer import PackedMember
 from etcetera.transfer.options import MiB
 
-VERSION = 1
+VERSION = 2
 CHECKPOINT = "checkpoint"
 CHECKPOINT_BYTES = 64 * MiB
 """It is written each time so much more of the archive is in the store without a gap."""

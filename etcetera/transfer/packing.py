@@ -10,22 +10,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from etcetera.stores import CannotResume
 from etcetera.transfer import codec
 from etcetera.transfer.checkpoints import Checkpoints
-from etcetera.transfer.codec import LADDER, Frame
+from etcetera.transfer.codec import LADDER, Frame, KnownFrame
 from etcetera.transfer.flow import Crew, crew, in_thread, ordered
 from etcetera.transfer.index_copy import IndexCopy
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
-from etcetera.transfer.journal import Saved
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pace import Pace
 from etcetera.transfer.pack import Group, LargeFile, Slice, group, open_root
 from etcetera.transfer.parts import Buffers, CopiedPart, Part, PartPlan, Piece, cut
-from etcetera.transfer.resume import replay
+from etcetera.transfer.resume import Replay, unsent
 from etcetera.transfer.scan import Scan
 from etcetera.transfer.tar import Entry
 from etcetera.transfer.update import ScanDigest, Update
-from etcetera.transfer.weave import weave
+from etcetera.transfer.weave import Pack, Packed, weave
 from etcetera.transfer.workers import workers
 
 _FIRST_PARTS = 2
@@ -82,7 +82,7 @@ class Packing:
             partial(next, self._parts, None), pool=self._pool, on_cancel=self._stop.set
         )
         if isinstance(part, CopiedPart):
-            self.copied += part.copy.stop - part.copy.start
+            self.copied += part.copy.length
         return part
 
     async def close(self) -> None:
@@ -112,19 +112,26 @@ def _pieces(
     saved = checkpoints.saved if checkpoints else None
     total = scanned.total if update is None else update.changed
     chosen = crew(options, total.files, total.bytes)
-    with _Packer(scanned.root, index, pace, chosen, checkpoints) as packer:
-        if update is not None:
-            yield from weave(update, scanned, index, packer.pack, part_size)
-        elif saved is not None:
-            yield from packer.go_on(saved, group(scanned.entries()), stop)
-        else:
-            yield codec.GZIP_HEADER, 0
-            yield from packer.pack(scanned.entries())
+    with _Packer(scanned.root, index, pace, chosen, checkpoints, stop) as packer:
+        woven = (
+            weave(update, scanned, index, packer.pack, part_size)
+            if update is not None
+            else _whole(scanned, packer.pack)
+        )
+        with closing(woven):
+            yield from unsent(woven, saved)
+        packer.check_end()
     if checkpoints is not None:
         checkpoints.end_frames()
     level = LADDER[0] if options.level is None else options.level
     for data in _finish(index, level, saved.sent if saved else 0, copy):
         yield data, 0
+
+
+def _whole(scanned: Scan, pack: Pack) -> Generator[Piece | KnownFrame]:
+    """Yield the archive up to its index, all of it packed."""
+    yield codec.GZIP_HEADER, 0
+    yield from pack(scanned.entries())
 
 
 class _Packer:
@@ -137,12 +144,16 @@ class _Packer:
         pace: Pace,
         chosen: Crew,
         checkpoints: Checkpoints | None,
+        stop: threading.Event,
     ) -> None:
         self._path = root
         self._index = index
         self._pace = pace
         self._crew = chosen
         self._checkpoints = checkpoints
+        self._stop = stop
+        saved = checkpoints.saved if checkpoints else None
+        self._replay = Replay(saved, index, stop) if saved else None
         self._large: dict[LargeFile, None] = {}
         self._stack = ExitStack()
 
@@ -168,23 +179,14 @@ class _Packer:
         for file in self._large:
             file.close()
 
-    def pack(self, entries: Iterable[Entry]) -> Generator[tuple[bytes, int]]:
-        """Yield the frames of *entries*, each with the tar bytes it stands for."""
-        return self._frames(group(entries))
+    def pack(self, entries: Iterable[Entry]) -> Generator[Packed]:
+        """Yield the frames of *entries*; of those that an earlier push has packed only the place.
 
-    def go_on(
-        self, saved: Saved, jobs: Iterator[Group | Slice], stop: threading.Event
-    ) -> Generator[tuple[bytes, int]]:
-        """Yield what an earlier push has not sent of the frames of *jobs*."""
-        size, inside = replay(saved, jobs, self._index, stop)
-        if inside is not None:
-            # The state of a SHA-256 cannot be kept.
-            self._large[inside.file] = None
-            inside.file.skip(self._root, inside.number + 1, stop)
-        yield saved.rest, size if saved.rest else 0
-        yield from self._frames(jobs)
-
-    def _frames(self, jobs: Iterator[Group | Slice]) -> Generator[tuple[bytes, int]]:
+        Raises:
+            CannotResume: That push had other entries.
+        """
+        jobs = group(entries)
+        yield from self._known(jobs)
         threads = self._crew.threads
         packed = ordered(self._pack, self._noted(jobs), threads=threads, window=2 * threads + 4)
         with closing(packed):
@@ -196,6 +198,21 @@ class _Packer:
                 if self._checkpoints is not None:
                     self._checkpoints.add_frame(frame, members)
                 yield frame.data, frame.size
+
+    def check_end(self) -> None:
+        """Raise CannotResume if an earlier push has packed more than there is."""
+        if self._replay is not None and self._replay.left:
+            raise CannotResume("its journal knows of frames that are no more")
+
+    def _known(self, jobs: Iterator[Group | Slice]) -> Iterator[KnownFrame]:
+        """Take what an earlier push has packed from the first of *jobs* on."""
+        replay = self._replay
+        while replay is not None and replay.left and (job := next(jobs, None)) is not None:
+            yield replay.take(job)
+            if isinstance(job, Slice) and job.number < job.file.slices - 1 and not replay.left:
+                # The state of a SHA-256 cannot be kept.
+                self._large[job.file] = None
+                job.file.skip(self._root, job.number + 1, self._stop)
 
     def _noted(self, jobs: Iterator[Group | Slice]) -> Iterator[Group | Slice]:
         """Yield *jobs*, and note which files have to be closed."""

@@ -69,6 +69,11 @@ class Copy:
     size: int
     """Tar bytes that they stand for."""
 
+    @property
+    def length(self) -> int:
+        """Bytes of the part."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True, slots=True)
 class CopiedPart:
@@ -82,6 +87,11 @@ class CopiedPart:
 
 Piece = tuple[bytes, int] | Copy
 """Bytes of an archive, with the tar bytes they stand for."""
+
+
+def length_of(piece: Piece | codec.KnownFrame) -> int:
+    """Bytes that a piece has in the archive."""
+    return piece.length if isinstance(piece, Copy | codec.KnownFrame) else len(piece[0])
 
 
 class Buffers:
@@ -171,12 +181,17 @@ def cut(
     """
     number, size, filled = first, 0, 0
     buffer = buffers.take()
+    nothing = memoryview(b"")
     for piece in pieces:
         if isinstance(piece, Copy):
             if filled:
+                if note is not None:
+                    note(number, nothing)
                 yield _part(number, buffer, filled, size, last=False)
                 number, size, filled = number + 1, 0, 0
                 buffer = buffers.take()
+            if note is not None:
+                note(number, nothing)
             yield CopiedPart(number, piece)
             number += 1
             continue

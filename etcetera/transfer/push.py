@@ -25,7 +25,7 @@ from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.pack import FRAME_MAX
 from etcetera.transfer.packing import Packing
 from etcetera.transfer.parts import CopiedPart, Part, PartPlan, archive_bound, plan
-from etcetera.transfer.resume import drop, facts, load_earlier
+from etcetera.transfer.resume import drop, facts, is_whole, load_earlier
 from etcetera.transfer.scan import Scan, scan
 from etcetera.transfer.update import Update
 
@@ -56,9 +56,9 @@ class Pushed:
     levels: dict[int, int]
     """Tar bytes by the level of compression they got; 0 is stored. Only of what was packed now."""
     resumed: int = 0
-    """Bytes of the archive that an earlier push had sent."""
+    """Bytes of the archive that an earlier push had sent, or copied."""
     copied: int = 0
-    """Bytes of the archive that were copied inside the store."""
+    """Bytes of the archive that were copied inside the store now."""
 
 
 async def prepare(root: Path, store: Store, options: TransferOptions) -> Prepared:
@@ -97,11 +97,10 @@ async def push(
         report: Told of each part.
         look: Raises if there is a reason not to send anything; packing begins meanwhile.
         publishing: Called when everything is sent, before it is published.
-        journal: Of an earlier push to go on with, and of this one; it is closed at the end. Not
-            used for an update.
+        journal: Of an earlier push to go on with, and of this one; it is closed at the end.
         copy: Takes the index down.
         update: What stays of an older archive in the same store; if that has the key, only this
-            version of it is replaced.
+            version of it is replaced. Not used to go on with a push that sends everything.
 
     Raises:
         AlreadyExists: The key is taken and *overwrite* is false.
@@ -109,19 +108,20 @@ async def push(
         CannotCopy: The store cannot make the update; without one it may take the dataset.
         RemoteChanged: The older archive was replaced meanwhile.
     """
-    describe = partial(facts, prepared.scan, prepared.plan, options)
     run = partial(
         _push, prepared, store, key, options,
         overwrite=overwrite, publishing=publishing, copy=copy,
     )  # fmt: skip
-    if journal is None or update is not None:
+    if journal is None:
         return await run(look=look, checkpoints=None, report=report, update=update)
+    base = update.source if update else None
+    describe = partial(facts, prepared.scan, prepared.plan, options)
     try:
         if await in_thread(journal.exists):
             if look is not None:
                 await look()
                 look = None
-            saved = await load_earlier(journal, describe, store, key)
+            saved = await load_earlier(journal, partial(describe, base), store, key)
             if saved is not None:
                 done = 0
 
@@ -130,14 +130,15 @@ async def push(
                     done += size
                     report(size, sent)
 
-                checkpoints = Checkpoints(journal, describe, saved)
+                chosen = None if is_whole(saved) else update
+                earlier = Checkpoints(journal, partial(describe, chosen and base), saved)
                 try:
-                    return await run(look=None, checkpoints=checkpoints, report=count)
+                    return await run(look=None, checkpoints=earlier, report=count, update=chosen)
                 except CannotResume as problem:
                     await drop(journal, problem)
                     report(-done, 0)
-        checkpoints = Checkpoints(journal, describe, None)
-        return await run(look=look, checkpoints=checkpoints, report=report)
+        checkpoints = Checkpoints(journal, partial(describe, base), None)
+        return await run(look=look, checkpoints=checkpoints, report=report, update=update)
     finally:
         journal.close()
 
@@ -154,7 +155,7 @@ async def _push(
     publishing: Callable[[], object],
     copy: IndexCopy | None,
     checkpoints: Checkpoints | None,
-    update: Update | None = None,
+    update: Update | None,
 ) -> Pushed:
     plan = prepared.plan if update is None else _for_update(prepared.plan, update)
     saved = checkpoints.saved if checkpoints else None
@@ -260,6 +261,14 @@ async def _send_parts(
     send, receive = create_memory_object_stream[Part](workers)
     copied = False
 
+    def note(part: Part | CopiedPart, length: int, size: int) -> None:
+        if (
+            checkpoints is not None
+            and not part.last
+            and checkpoints.sent(part.number, length, size)
+        ):
+            tasks.start_soon(checkpoints.save)
+
     async def put(part: Part, lane: Lane) -> None:
         left = len(part.data)
 
@@ -272,12 +281,7 @@ async def _send_parts(
         await upload.put_part(part.number, part.data, part.crc32, sent)
         lanes.leave(lane, len(part.data))
         report(part.size, len(part.data))
-        if (
-            checkpoints is not None
-            and not part.last
-            and checkpoints.sent(part.number, len(part.data), part.size)
-        ):
-            tasks.start_soon(checkpoints.save)
+        note(part, len(part.data), part.size)
         packing.buffers.give_back(part)
         room.release()
 
@@ -286,6 +290,7 @@ async def _send_parts(
         what = part.copy
         await upload.copy_part(part.number, source, what.start, what.stop, what.crc32)
         report(what.size, 0)
+        note(part, what.length, what.size)
         room.release()
 
     async def begin() -> None:

@@ -6,13 +6,13 @@ same each time; those that a journal knows are not packed again, only told to th
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from anyio import sleep
 
 from etcetera import __version__
 from etcetera.errors import NotAllowed, StoreError
-from etcetera.stores import CannotResume, Store
+from etcetera.stores import CannotResume, ObjectInfo, Store
 from etcetera.transfer import codec
 from etcetera.transfer.codec import KnownFrame
 from etcetera.transfer.flow import in_thread
@@ -20,16 +20,19 @@ from etcetera.transfer.index_writer import IndexWriter, PackedMember
 from etcetera.transfer.journal import DamagedJournal, Facts, Journal, Rows, Saved
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pack import Group, Slice
-from etcetera.transfer.parts import PartPlan
+from etcetera.transfer.parts import Copy, PartPlan, Piece, length_of
 from etcetera.transfer.scan import Scan
 from etcetera.transfer.tar import header_size, padded
 
+_BASE = "base"
 _WHY = {
     "version": "another version of etcetera began it",
     "codec": "another codec or kind of processor began it",
     "level": "the compression level is another one now",
     "part_size": "the part size is another one now",
+    _BASE: "the older archive is another one now",
 }
+_TORN = "its parts and frames do not go together"
 _CHANGED = "the dataset has changed since"
 
 _logger = logging.getLogger("etcetera")
@@ -38,13 +41,11 @@ _LOCK_TRIES, _LOCK_PAUSE = 10, 0.1
 """How often the journal is asked for, and the seconds between."""
 
 
-def facts(scanned: Scan, plan: PartPlan, options: TransferOptions) -> Facts:
-    """Everything that has to be the same for one process to go on with the push of another."""
+def lasting_facts(scanned: Scan) -> Facts:
+    """What has to be the same for any process to go on with the push of another."""
     return {
         "version": __version__,
         "codec": codec.identity(),
-        "level": "auto" if options.level is None else options.level,
-        "part_size": plan.part_size,
         "fingerprint": scanned.fingerprint,
         "newest": scanned.newest,
         "inode": scanned.inode,
@@ -52,8 +53,37 @@ def facts(scanned: Scan, plan: PartPlan, options: TransferOptions) -> Facts:
     }
 
 
+def facts(
+    scanned: Scan, plan: PartPlan, options: TransferOptions, base: ObjectInfo | None
+) -> Facts:
+    """Everything that has to be the same for one process to go on with the push of another.
+
+    Args:
+        scanned: The dataset.
+        plan: How it is cut.
+        options: How it is compressed.
+        base: The older archive of which something stays.
+    """
+    return {
+        **lasting_facts(scanned),
+        "level": "auto" if options.level is None else options.level,
+        "part_size": plan.part_size,
+        _BASE: f"{base.etag} {base.key}" if base else "",
+    }
+
+
+def is_whole(saved: Saved) -> bool:
+    """Whether an earlier push copies nothing from an older archive."""
+    return saved.facts.get(_BASE) == ""
+
+
 def why_not(saved: Saved, now: Facts) -> str:
-    """Why a push that is described by *now* cannot go on with an earlier one; empty if it can."""
+    """Why a push that is described by *now* cannot go on with an earlier one; empty if it can.
+
+    One that sends everything is gone on with as such, whatever could be copied by now.
+    """
+    if is_whole(saved):
+        now = {name: value for name, value in now.items() if name != _BASE}
     different = [name for name, value in now.items() if saved.facts.get(name) != value]
     return _WHY.get(different[0], _CHANGED) if different else ""
 
@@ -95,69 +125,86 @@ async def drop(journal: Journal, reason: object) -> None:
     await in_thread(journal.discard)
 
 
-def replay(
-    saved: Saved,
-    jobs: Iterator[Group | Slice],
-    index: IndexWriter,
-    stop: threading.Event,
-) -> tuple[int, Slice | None]:
-    """Tell the index of the frames that a journal knows, instead of packing them.
+class Replay:
+    """Tells the index of the frames that a journal knows, instead of packing them."""
 
-    Args:
-        saved: What the journal holds.
-        jobs: All of them; those that follow are left.
-        index: A new one.
-        stop: Makes it end early, once set by another thread.
+    def __init__(self, saved: Saved, index: IndexWriter, stop: threading.Event) -> None:
+        """Use what *saved* holds; *stop* makes it end early, once set by another thread."""
+        self.left = saved.frames
+        """Frames that are still to come."""
+        self._rows = Rows(saved.rows)
+        self._index = index
+        self._stop = stop
 
-    Returns:
-        Tar bytes of the last frame; and its slice, if others of the same file follow.
+    def take(self, job: Group | Slice) -> KnownFrame:
+        """The next frame, which *job* would make.
+
+        Raises:
+            CannotResume: The journal speaks of other jobs.
+            InterruptedError: *stop* was set.
+        """
+        if self._stop.is_set():
+            raise InterruptedError
+        try:
+            frame = self._rows.frame()
+            size = self._group(job, frame) if isinstance(job, Group) else self._slice(job, frame)
+        except DamagedJournal as damage:
+            raise CannotResume(str(damage)) from damage
+        self.left -= 1
+        if size != frame.size or frame.length > codec.stored_size(size):
+            raise CannotResume("its journal speaks of other frames")
+        if not self.left and self._rows:
+            raise CannotResume("its journal knows of more frames than it says")
+        return frame
+
+    def _group(self, job: Group, frame: KnownFrame) -> int:
+        """Return the tar bytes that the frame must have."""
+        total = 0
+        members = []
+        for entry in job.entries:
+            size = header_size(entry.path, entry.size, entry.target, entry.kind)
+            sha256 = self._rows.sha256() if entry.kind == "f" else ""
+            members.append(PackedMember(entry, size, sha256))
+            total += size + padded(entry.size)
+        self._index.add_frame(frame, members)
+        return total
+
+    def _slice(self, job: Slice, frame: KnownFrame) -> int:
+        """Return the tar bytes that the frame must have."""
+        file = job.file
+        self._index.add_frame(frame, [])
+        if job.number == 0:
+            self._index.begin_large(file.entry, len(file.head))
+        if job.number == file.slices - 1:
+            member = PackedMember(file.entry, len(file.head), self._rows.sha256())
+            self._index.finish_large(member)
+        return file.slice_size(job.number)
+
+
+def unsent(pieces: Iterable[Piece | KnownFrame], saved: Saved | None) -> Iterator[Piece]:
+    """Leave out of an archive's *pieces*, up to its index, what an earlier push has sent.
 
     Raises:
-        CannotResume: The journal speaks of other jobs.
-        InterruptedError: *stop* was set.
+        CannotResume: Its parts and its frames do not go together.
     """
-    rows = Rows(saved.rows)
-    job: Group | Slice | None = None
-    size = 0
-    try:
-        for _ in range(saved.frames):
-            if stop.is_set():
-                raise InterruptedError
-            job, frame = next(jobs, None), rows.frame()
-            if isinstance(job, Group):
-                size = _replay_group(job, frame, rows, index)
-            elif job is not None:
-                size = _replay_slice(job, frame, rows, index)
-            if job is None or size != frame.size or frame.length > codec.stored_size(size):
-                raise DamagedJournal("it speaks of other frames")
-    except DamagedJournal as damage:
-        raise CannotResume(str(damage)) from damage
-    left = index.length - saved.sent
-    if rows or len(saved.rest) != max(0, left) or (left <= 0 and next(jobs, None) is not None):
-        raise CannotResume("its parts and frames do not go together")
-    if isinstance(job, Slice) and job.number + 1 < job.file.slices:
-        return size, job
-    return size, None
-
-
-def _replay_group(job: Group, frame: KnownFrame, rows: Rows, index: IndexWriter) -> int:
-    """Return the tar bytes that the frame must have."""
-    total = 0
-    members = []
-    for entry in job.entries:
-        size = header_size(entry.path, entry.size, entry.target, entry.kind)
-        members.append(PackedMember(entry, size, rows.sha256() if entry.kind == "f" else ""))
-        total += size + padded(entry.size)
-    index.add_frame(frame, members)
-    return total
-
-
-def _replay_slice(job: Slice, frame: KnownFrame, rows: Rows, index: IndexWriter) -> int:
-    """Return the tar bytes that the frame must have."""
-    file = job.file
-    index.add_frame(frame, [])
-    if job.number == 0:
-        index.begin_large(file.entry, len(file.head))
-    if job.number == file.slices - 1:
-        index.finish_large(PackedMember(file.entry, len(file.head), rows.sha256()))
-    return file.slice_size(job.number)
+    sent, rest = (saved.sent, saved.rest) if saved else (0, b"")
+    position = 0
+    for piece in pieces:
+        length = length_of(piece)
+        position += length
+        left = position - sent
+        if isinstance(piece, KnownFrame):
+            if left <= 0:
+                continue
+            if left != len(rest):
+                raise CannotResume(_TORN)
+            yield rest, piece.size
+            rest = b""
+        elif left <= 0 and (isinstance(piece, Copy) or not piece[1]):  # a copy or the gzip header
+            continue
+        elif left < length or rest:
+            raise CannotResume(_TORN)
+        else:
+            yield piece
+    if rest:
+        raise CannotResume(_TORN)

@@ -10,11 +10,12 @@ from contextlib import closing
 from typing import NamedTuple
 
 from etcetera.transfer import codec
+from etcetera.transfer.codec import KnownFrame
 from etcetera.transfer.contents import Contents, begins
 from etcetera.transfer.index import FramePlace, MemberPlace, parse_segment
 from etcetera.transfer.index_writer import IndexWriter
 from etcetera.transfer.options import MiB
-from etcetera.transfer.parts import Copy, Piece
+from etcetera.transfer.parts import Copy, Piece, length_of
 from etcetera.transfer.scan import Scan
 from etcetera.transfer.tar import Entry
 from etcetera.transfer.update import Update
@@ -22,7 +23,9 @@ from etcetera.transfer.update import Update
 COPY = 128 * MiB
 """Bytes of one copy: many run at once, and each has to be done before its request times out."""
 
-Pack = Callable[[Iterable[Entry]], Generator[tuple[bytes, int]]]
+Packed = tuple[bytes, int] | KnownFrame
+"""A frame, with the tar bytes it stands for; or one that an earlier push has packed."""
+Pack = Callable[[Iterable[Entry]], Generator[Packed]]
 
 
 class _Frame(NamedTuple):
@@ -74,7 +77,7 @@ def _kept_frames(update: Update) -> Iterator[_Frame]:
 
 def weave(
     update: Update, scanned: Scan, index: IndexWriter, pack: Pack, part_size: int
-) -> Iterator[Piece]:
+) -> Generator[Piece | KnownFrame]:
     """Yield the archive up to its index.
 
     Args:
@@ -99,15 +102,15 @@ def _until_part(
     scanned: Scan,
     index: IndexWriter,
     pack: Pack,
-    packed: Iterator[tuple[bytes, int]],
+    packed: Iterator[Packed],
     kept: _Kept,
     part_size: int,
-) -> Iterator[Piece]:
+) -> Iterator[Piece | KnownFrame]:
     """Pack what a first part needs before there can be a copy: the least that is possible."""
     length = len(codec.GZIP_HEADER)
-    for data, size in packed:
-        yield data, size
-        length += len(data)
+    for piece in packed:
+        yield piece
+        length += length_of(piece)
         if length % part_size >= update.least and not index.within_file:
             return
     # What changed is less than a part: the next best is what comes first.
@@ -116,9 +119,9 @@ def _until_part(
     ):
         entries = [scanned.find(member.entry.path) for member in kept.take_members()]
         with closing(pack(entry for _, entry in filter(None, entries))) as again:
-            for data, size in again:
-                yield data, size
-                length += len(data)
+            for piece in again:
+                yield piece
+                length += length_of(piece)
 
 
 def _copies(update: Update, index: IndexWriter, kept: _Kept) -> Iterator[Copy]:

@@ -12,6 +12,9 @@ from etcetera.stores import CannotResume, Unfinished, open_store
 from tests.stores.conftest import Backend
 
 KEY = "set.tgz"
+FLOOR = 5 << 20
+"""Bytes of a part at the least, everywhere."""
+
 LONG_AFTER = datetime.now(UTC) + timedelta(days=1)
 """Everything is idle by then."""
 
@@ -121,3 +124,34 @@ async def test_idle(backend: Backend) -> None:
         ]
         await store.abandon(KEY, known.id)
         assert [one async for one in store.unfinished(LONG_AFTER)] == []
+
+
+async def test_copied_parts(backend: Backend) -> None:
+    """Parts that were copied are gone on with as those that were sent, of whatever length."""
+    old = secrets.token_bytes(2 * FLOOR + 11)
+    async with open_store(backend.settings) as store:
+        if await store.why_no_copies() is not None or backend.name == "rclone":
+            return  # conformance sees to it that they say so
+        async with store.upload("old.tgz", part_size=2 * FLOOR, overwrite=False) as upload:
+            await upload.put_part(1, old[: 2 * FLOOR], crc32(old[: 2 * FLOOR]))
+            await upload.put_part(2, old[2 * FLOOR :], crc32(old[2 * FLOOR :]))
+            source = await upload.complete()
+        with pytest.raises(NetworkError):
+            async with store.upload(KEY, part_size=2 * FLOOR, overwrite=False) as upload:
+                await upload.copy_part(1, source, 3, FLOOR + 7, crc32(old[3 : FLOOR + 7]))
+                await upload.put_part(2, old[15:], crc32(old[15:]))
+                upload.keep = True
+                parts = [upload.part(1), upload.part(2)]
+                known = Unfinished(id=upload.id, state=upload.state(), parts=parts)
+                raise NetworkError("dead")
+    async with open_store(backend.settings) as store:
+        async with store.upload(KEY, part_size=2 * FLOOR, overwrite=False, resume=known) as upload:
+            assert [upload.part(1), upload.part(2)] == known.parts
+            await upload.copy_part(3, source, 0, FLOOR, crc32(old[:FLOOR]))
+            await upload.put_part(4, b"end", crc32(b"end"))
+            info = await upload.complete()
+        async with store.open(KEY) as remote:
+            assert remote is not None
+            expected = old[3 : FLOOR + 7] + old[15:] + old[:FLOOR] + b"end"
+            assert await remote.read(0, info.size) == expected
+        assert await backend.count_uploads(store) == 0

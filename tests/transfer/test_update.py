@@ -19,6 +19,7 @@ from etcetera.stores import CannotCopy, PartLimits
 from etcetera.stores.memory import MemoryStore
 from etcetera.transfer import flow, index_writer, pack, parts, push, weave
 from etcetera.transfer.archive import open_archive
+from etcetera.transfer.journal import Journal
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.push import Pushed, prepare
 from etcetera.transfer.reader import Reader
@@ -101,13 +102,18 @@ async def push_over(
     key: str = KEY,
     base: str = KEY,
     how: TransferOptions | None = None,
+    journal: Journal | None = None,
+    report: push.Report = ignore,
 ) -> Pushed:
     """Push *root* as an update of *base*."""
     how = how or options()
     prepared = await prepare(root, target, how)
     update = await plan_update(target, base, prepared.scan, prepared.plan, how)
     assert update is not None
-    return await push.push(prepared, target, key, how, overwrite=True, report=ignore, update=update)
+    return await push.push(
+        prepared, target, key, how,
+        overwrite=True, report=report, update=update, journal=journal,
+    )  # fmt: skip
 
 
 async def check(target: MemoryStore, root: Path, place: Path, pushed: Pushed) -> None:
@@ -272,6 +278,89 @@ async def test_failure_leaves_the_old_version(method: str, number: int, tmp_path
     assert target.objects[KEY] == old
     assert not target.uploads
     assert threading.active_count() <= threads + 3
+
+
+@pytest.mark.parametrize("kind", ["large", "large and first"])
+@pytest.mark.parametrize(
+    ("method", "number"),
+    [("copy_part", 3), ("put_part", 2), ("put_part", 3), ("put_part", 4), ("complete", 1)],
+)
+async def test_goes_on(kind: str, method: str, number: int, tmp_path: Path) -> None:
+    """Wherever an update breaks off, the next one goes on, and the result is that of one run."""
+    tree, target = flat(), store()
+    root = trees.write(tmp_path / "source", tree)
+    await push_to(target, root, options())
+    old = target.objects[KEY]
+    added = {f"data/train/new/{i}": trees.file(content(3_000)) for i in range(60)}
+    change(root, tree, CHANGES[kind]() | added)
+    await push_over(target, root)
+    expected = target.objects[KEY][1]
+    target.objects[KEY] = old
+
+    def journal() -> Journal:
+        return Journal(tmp_path / "journal", {"name": "set"}, 50_000)
+
+    target.latency = 0.001
+    target.calls.clear()
+    target.faults[method, number] = NetworkError("planned")
+    with pytest.raises(NetworkError, match="planned"):
+        await push_over(target, root, journal=journal())
+    assert target.objects[KEY] == old
+    target.faults.clear()
+    sent, copied = target.bytes_sent, target.bytes_copied
+    seen: list[int] = []
+    pushed = await push_over(
+        target, root, journal=journal(), report=lambda tar, _: seen.append(tar)
+    )
+    assert target.objects[KEY][1] == expected
+    moved = target.bytes_sent - sent + target.bytes_copied - copied
+    assert 50_000 <= pushed.resumed == len(expected) - moved
+    assert sum(seen) == (await prepare(root, target, options())).scan.tar_size
+    assert not (tmp_path / "journal").exists()
+    await check(target, root, tmp_path, pushed)
+
+
+async def test_goes_on_with_everything(tmp_path: Path) -> None:
+    """A push of everything that broke off is not begun anew because something could be copied."""
+    tree, target = flat(), store()
+    root = trees.write(tmp_path / "source", tree)
+
+    def journal() -> Journal:
+        return Journal(tmp_path / "journal", {"name": "set"}, 50_000)
+
+    target.latency = 0.001
+    target.faults["put_part", 9] = NetworkError("planned")
+    prepared = await prepare(root, target, options())
+    with pytest.raises(NetworkError, match="planned"):
+        await push.push(
+            prepared, target, KEY, options(), overwrite=True, report=ignore, journal=journal()
+        )
+    target.faults.clear()
+    target.publish(KEY, await packed(root, options()), overwrite=False)
+    pushed = await push_over(target, root, journal=journal())
+    assert pushed.resumed > 50_000
+    assert not pushed.copied
+    await check(target, root, tmp_path, pushed)
+
+
+async def test_another_base_begins_anew(tmp_path: Path) -> None:
+    """What was copied from an archive that was replaced is not used."""
+    tree, target = flat(), store()
+    root = trees.write(tmp_path / "source", tree)
+    await push_to(target, root, options())
+
+    def journal() -> Journal:
+        return Journal(tmp_path / "journal", {"name": "set"}, 50_000)
+
+    change(root, tree, CHANGES["added"]())
+    target.faults["complete", 2] = NetworkError("planned")
+    with pytest.raises(NetworkError, match="planned"):
+        await push_over(target, root, journal=journal())
+    assert target.uploads
+    target.publish(KEY, target.objects[KEY][1], overwrite=True)
+    pushed = await push_over(target, root, journal=journal())
+    assert not pushed.resumed
+    await check(target, root, tmp_path, pushed)
 
 
 @pytest.mark.parametrize("when", ["copy_part", "complete"])
