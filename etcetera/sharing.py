@@ -88,7 +88,9 @@ def _command(url: str, excerpt: Excerpt | None) -> str:
 
     Where a part is fetched, and that fails, the end is left out: so tar fails as well.
     """
-    words = ["curl", "-fL"]
+    words = ["curl", "-gfL"]  # -g: brackets in a URL are what they are
+    if url.startswith("https:"):
+        words += ["--proto-redir", "-all,https"]  # a redirect must not take it into the clear
     for name, value in (excerpt.place.headers() if excerpt else {}).items():
         words += ["-H", f"{name}: {value}"]
     fetch = shlex.join([*words, url])

@@ -34,6 +34,13 @@ from etcetera.progress import Phase, Progress
         ("\x7f\x00", "\\x7f\\x00"),
         ("gpj.\u202eexe", "gpj.\\u202eexe"),
         ("\u2066a\u2069\u200f\u061c", "\\u2066a\\u2069\\u200f\\u061c"),
+        ("flow\u200bers\ufeff\u00ad\u2060", "flow\\u200bers\\ufeff\\xad\\u2060"),
+        ("flow\u200ders", "flow\\u200ders"),
+        ("a\U000e0041", "a\\U000e0041"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),
         ("one\u2028two", "one\\u2028two"),
         ("\udcff", "\\xff"),
         ("\ud800", "\\ud800"),

@@ -84,7 +84,7 @@ def _write(file: BinaryIO, path: str) -> None:
         show_markdown(start.decode(errors="replace"))
         return
     file.seek(0)
-    for line in file:
+    while line := file.readline(_CHUNK):  # the longest that is held, should no line ever end
         show(line.decode(errors="surrogateescape").rstrip("\r\n"))
 
 

@@ -12,9 +12,12 @@ from typing import Any
 import typer
 
 # Controls (a terminal obeys them), line separators, directions of writing (they make a text read
-# as another), and the halves that stand for bytes which are no UTF-8.
+# as another), what nobody sees (it makes two names look like one; joiners have their use in some
+# scripts, but not beside ASCII), and the halves that stand for bytes which are no UTF-8.
 _UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+    "|(?<=[\x20-\x7e])[\u200c\u200d]|[\u200c\u200d](?=[\x20-\x7e])"
 )
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 

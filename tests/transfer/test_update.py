@@ -292,7 +292,7 @@ async def test_goes_on(kind: str, method: str, number: int, tmp_path: Path) -> N
     await push_to(target, root, options())
     old = target.objects[KEY]
     added = {f"data/train/new/{i}": trees.file(content(3_000)) for i in range(60)}
-    change(root, tree, CHANGES[kind]() | added)
+    change(root, tree, {**CHANGES[kind](), **added})
     await push_over(target, root)
     expected = target.objects[KEY][1]
     target.objects[KEY] = old
