@@ -63,7 +63,7 @@ async def adataset(
         DatasetNotFound: It is not there, and neither is it to be pulled nor can it be.
         InvalidDataset: What is there is no dataset.
         DigestMismatch: What is there, or in the repository, has not the digest; or it has changed
-            since it was pulled or pushed.
+            since it was pulled or pushed; or only a part of it is there.
     """
     repository, name = split_name(name, repository)
     check_digest(digest)

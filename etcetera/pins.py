@@ -115,11 +115,14 @@ def require_digest(home: Home, name: str, digest: str, stop: threading.Event) ->
     """Refuse a local dataset that is not known to have *digest*.
 
     Raises:
-        DigestMismatch: It has another one, or it has changed, or nobody knows.
+        DigestMismatch: It has another one, it has changed, only a part of it is here, or nobody
+            knows.
     """
     receipt, reason = version_here(home, name, stop)
     if receipt is not None and receipt.digest != digest:
         reason = f"has the digest {receipt.digest}"
+    elif receipt is not None and receipt.selections and reason is None:
+        reason = "is here only in part"
     if reason is not None:
         raise DigestMismatch(
             f"The local dataset {name} {reason}, and {digest} is asked for: pull that version "

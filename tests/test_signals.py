@@ -84,7 +84,7 @@ class Site:
         )
         return subprocess.Popen(
             [sys.executable, "-m", "etcetera", *arguments, "--config", str(settings)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "PYTHONFAULTHANDLER": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -97,7 +97,11 @@ class Site:
         began = time.monotonic()
         running.send_signal(signal.SIGINT)
         then()
-        output, errors = running.communicate(timeout=30)
+        try:
+            output, errors = running.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGABRT)  # it says where each of its threads is
+            pytest.fail(f"It does not end: {running.communicate()}")
         assert time.monotonic() - began < SECONDS
         assert (running.returncode, output) == (130, ""), errors
         assert "Traceback" not in errors

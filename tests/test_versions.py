@@ -114,6 +114,9 @@ def test_open_one_version(flower: Path, config: etc.Config, other: etc.Config) -
     etc.create("new", config=other)
     with pytest.raises(DigestMismatch, match="never pushed"):
         etc.dataset("new", config=other, digest=digest)
+    etc.pull("flower", force=True, config=other, partitions=["train"])
+    with pytest.raises(DigestMismatch, match="only in part"):
+        etc.dataset("flower", True, config=other, digest=digest)
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:", "0" * 64, OTHER.upper(), OTHER + "\n", "md5:00"])
