@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types check check-versions tools bench bench-quick bench-tools clean
+.PHONY: help demo test lint types check test-long check-versions tools long-tools bench bench-quick bench-tools clean
 
 help:
 	@echo "make demo            a whole round against an S3 server of its own"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint            ruff alone"
 	@echo "make types           mypy alone"
 	@echo "make check           pytest alone; make check ARGS='-k push' for some tests"
+	@echo "make test-long       sweeps of crashes and faults, fuzzing: hours; ARGS='-k pull' for some"
 	@echo "make check-versions  pytest on each of Python $(VERSIONS) that is installed"
 	@echo "make tools           install the archivers that the tests compare with"
 	@echo "make bench           measure beside every peer, some 45 minutes; ARGS='--only push' for less"
@@ -42,6 +43,11 @@ types: $(READY)
 check: $(READY) tools
 	@echo "pytest"
 	@$(BIN)/pytest $(ARGS)
+
+# What takes too long for every day: tests/long.
+test-long: $(READY) tools long-tools
+	@echo "pytest -m long"
+	@$(BIN)/pytest -m long $(ARGS)
 
 # One environment for each version, made like the one for every day. pyenv puts commands into the
 # PATH that fail for a version nobody has selected, so its own directories are looked into as well.
@@ -75,6 +81,12 @@ tools:
 	command -v pigz >/dev/null || missing="$$missing pigz"; \
 	command -v busybox >/dev/null || missing="$$missing busybox"; \
 	command -v 7z >/dev/null || missing="$$missing p7zip-full"; \
+	$(install_missing)
+
+long-tools:
+	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
+	command -v strace >/dev/null || missing="$$missing strace"; \
+	command -v mkfs.ext4 >/dev/null || missing="$$missing e2fsprogs"; \
 	$(install_missing)
 
 # The server that Debian's nginx would start by itself is not wanted.

@@ -1,0 +1,1 @@
+"""Sweeps that take too long for every day: make test-long."""
