@@ -15,11 +15,7 @@ from etcetera import blocking
 from etcetera.config import Config
 from etcetera.errors import NotAllowed, PathNotFound
 from etcetera.remote_dataset import RemoteDataset
-from etcetera.remote_path import RemoteFile
-from etcetera.transfer.options import KiB
-
-_NEAR = 64 * KiB
-"""Bytes between two ranges of one file for which asking twice is not worth it."""
+from etcetera.remote_path import RemoteFile, RemotePath
 
 
 class EtceteraFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -63,13 +59,16 @@ class EtceteraFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         return found if detail else [one["name"] for one in found]
 
     def _list(self, name: str, inside: str) -> Iterator[dict[str, Any]]:
-        place = self._dataset(name).file(inside)
-        if place.is_file():
+        dataset = self._dataset(name)
+        if dataset.file(inside).is_file():
             yield self.info(f"{name}/{inside}")
             return
-        for one in place.iterdir():
+        for row in dataset.list_directory(inside):
+            one = RemotePath.listed(dataset, row)
             if one.is_dir():
-                yield _description(f"{name}/{one.path}", "directory", 0, None)
+                # Whoever walks a tree follows no links: they may lead upwards, for ever.
+                kind = "other" if row.kind == "l" else "directory"
+                yield _description(f"{name}/{one.path}", kind, 0, None)
             elif one.is_file():
                 yield _description(f"{name}/{one.path}", "file", one.size, one.modified)
 
@@ -108,13 +107,11 @@ class EtceteraFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         paths: list[str],
         starts: Any,
         ends: Any,
-        max_gap: int | None = None,
         on_error: str = "return",
         **_options: Any,
     ) -> list[Any]:
-        """Return a range of each path; those near each other in one file are fetched together."""
+        """Return a range of each path; those of one file are read together."""
         count = len(paths)
-        gap = _NEAR if max_gap is None else max_gap
         starts = starts if isinstance(starts, list | tuple) else [starts] * count
         ends = ends if isinstance(ends, list | tuple) else [ends] * count
         if not len(starts) == len(ends) == count:
@@ -126,7 +123,7 @@ class EtceteraFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         for path, numbers in wanted.items():
             ranges = [(starts[number], ends[number]) for number in numbers]
             try:
-                pieces: list[Any] = self._ranges(path, ranges, gap)
+                pieces: list[Any] = self._ranges(path, ranges)
             except Exception as error:
                 if on_error != "return":
                     raise
@@ -135,19 +132,10 @@ class EtceteraFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
                 results[number] = piece
         return results
 
-    def _ranges(
-        self, path: str, ranges: list[tuple[int | None, int | None]], gap: int
-    ) -> list[bytes]:
+    def _ranges(self, path: str, ranges: list[tuple[int | None, int | None]]) -> list[bytes]:
         name, inside = _split(self._strip_protocol(path))
         dataset = self._dataset(name)
-        absolute = [_absolute(*one, dataset, inside) for one in ranges]
-        runs = _runs(sorted(absolute), gap)
-        read = dict(zip(runs, dataset.read_ranges(inside, runs), strict=True))
-        pieces = []
-        for start, stop in absolute:
-            run = next(run for run in runs if run[0] <= start and stop <= run[1])
-            pieces.append(read[run][start - run[0] : stop - run[0]])
-        return pieces
+        return dataset.read_ranges(inside, [_absolute(*one, dataset, inside) for one in ranges])
 
     def invalidate_cache(self, path: str | None = None) -> None:
         """Let go of a dataset, or of all: what is opened next is the version that is there then."""
@@ -196,14 +184,3 @@ def _absolute(
         return start or 0, max(start or 0, end)
     first, last, _ = slice(start, end).indices(dataset.file(path).size)
     return first, max(first, last)
-
-
-def _runs(ranges: list[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
-    """Sorted ranges, those with at most *gap* bytes between them made one."""
-    runs: list[tuple[int, int]] = []
-    for start, stop in ranges:
-        if runs and start - runs[-1][1] <= gap:
-            runs[-1] = (runs[-1][0], max(runs[-1][1], stop))
-        else:
-            runs.append((start, stop))
-    return runs

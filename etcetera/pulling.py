@@ -18,6 +18,7 @@ from etcetera.errors import (
     ExpiredCredentials,
     InvalidDataset,
     NetworkError,
+    NoSpace,
     UsageError,
     archive_errors,
 )
@@ -99,9 +100,9 @@ class Pulling:
                         in_threads(self.home.index_copy()) as copy,
                     ):
                         donors = await in_thread(_donors, staged, existing)
-                        if wanted:
-                            await in_thread(_check_space, staged, wanted.bytes)
                         with self._keeping(staged, meter, resumable=index is not None):
+                            if wanted:
+                                await in_thread(_check_space, staged, wanted.bytes)
                             pulled = await pull(
                                 archive,
                                 index,
@@ -199,16 +200,19 @@ class Pulling:
 
     @contextmanager
     def _keeping(self, staged: Resumable, meter: Meter, *, resumable: bool) -> Iterator[None]:
-        """Leave what was fetched to the next pull, if that can go on with it."""
+        """Leave what was fetched, now or earlier, to the next pull if that can go on with it."""
+        earlier = bool(staged.left)
         try:
             yield
-        except (NetworkError, ExpiredCredentials, asyncio.CancelledError) as error:
-            if resumable and meter.transferred > _WORTH_KEEPING:
+        except (NetworkError, ExpiredCredentials, NoSpace, asyncio.CancelledError) as error:
+            # A disk that is full is not kept full for what only this pull has fetched.
+            worth = meter.transferred > _WORTH_KEEPING and not isinstance(error, NoSpace)
+            if resumable and (earlier or worth):
                 staged.keep()
                 leave_note(
                     error,
-                    f"{meter.transferred / MiB:,.0f} MiB of {self.name} were fetched: pull it "
-                    "again to go on from there, or drop them with etc clean",
+                    f"What was fetched of {self.name} is kept: pull it again to go on from there, "
+                    "or drop it with: etc clean --force",
                 )
             raise
 

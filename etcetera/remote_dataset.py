@@ -14,13 +14,12 @@ from etcetera.errors import PartitionNotFound, UsageError
 from etcetera.remote_path import RemoteFile, RemotePath
 from etcetera.remote_reading import (
     begin_files,
-    end_files,
     list_directory,
     look_up,
-    next_files,
     open_file,
     read_file,
     read_meta,
+    read_ranges,
 )
 from etcetera.remote_session import Sessions
 from etcetera.transfer.children import Child
@@ -166,10 +165,13 @@ class RemoteDataset(Mapping[str, RemotePath]):
         return await self._sessions.arun(partial(read_file, path=path_in_dataset(path)))
 
     def read_ranges(self, path: str | PurePosixPath, ranges: list[tuple[int, int]]) -> list[bytes]:
-        """Return several pieces of one file, each from a start to a stop; fetched all at once."""
-        path = path_in_dataset(path)
-        uses = [partial(read_file, path=path, start=start, stop=stop) for start, stop in ranges]
-        return self._sessions.run_all(uses)
+        """Return several pieces of one file, each from a start to a stop; some are fetched at once.
+
+        Raises:
+            PathNotFound: There is no such file.
+        """
+        use = partial(read_ranges, path=path_in_dataset(path), ranges=ranges)
+        return self._sessions.run(use)
 
     def files(self, below: str | PurePosixPath = "") -> Iterator[RemotePath]:
         """Yield the files below a directory, in the order of the archive and with their content.
@@ -182,23 +184,23 @@ class RemoteDataset(Mapping[str, RemotePath]):
         """
         batches = self._sessions.run(partial(begin_files, below=path_in_dataset(below)))
         try:
-            while (batch := self._sessions.run(lambda _: next_files(batches))) is not None:
+            while (batch := self._sessions.run(lambda _: batches.next())) is not None:
                 for entry, content in batch:
                     yield RemotePath(self, entry.path, entry, content)
         finally:
             with suppress(UsageError):  # closed meanwhile
-                self._sessions.run(lambda _: end_files(batches))
+                self._sessions.run(lambda _: batches.end())
 
     async def afiles(self, below: str | PurePosixPath = "") -> AsyncGenerator[RemotePath]:
         """The same as :meth:`files`."""
         batches = await self._sessions.arun(partial(begin_files, below=path_in_dataset(below)))
         try:
-            while (batch := await self._sessions.arun(lambda _: next_files(batches))) is not None:
+            while (batch := await self._sessions.arun(lambda _: batches.next())) is not None:
                 for entry, content in batch:
                     yield RemotePath(self, entry.path, entry, content)
         finally:
             with anyio.CancelScope(shield=True), suppress(UsageError):
-                await self._sessions.arun(lambda _: end_files(batches))
+                await self._sessions.arun(lambda _: batches.end())
 
     def look_up(self, path: str) -> Entry | None:
         """What is at a path, once links are followed; ``None`` if nothing."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etcetera.errors import PathNotFound, UsageError
 from etcetera.remote_reading import AnyFile
+from etcetera.transfer.children import Child
 from etcetera.transfer.options import KiB
 from etcetera.transfer.tar import Entry
 
@@ -103,9 +104,14 @@ class RemotePath:
             PathNotFound: There is no such directory.
         """
         for row in self.dataset.list_directory(self.path):
-            entry = Entry(row.path, row.kind, row.size, 0, row.mtime or 0)
-            # What a link leads to has to be looked up.
-            yield RemotePath(self.dataset, row.path, entry if row.kind != "l" else None)
+            yield self.listed(self.dataset, row)
+
+    @classmethod
+    def listed(cls, dataset: "RemoteDataset", row: Child) -> "RemotePath":
+        """The path of what a directory lists."""
+        entry = Entry(row.path, row.kind, row.size, 0, row.mtime or 0)
+        # What a link leads to has to be looked up.
+        return cls(dataset, row.path, entry if row.kind != "l" else None)
 
     def open(self) -> io.BufferedIOBase:
         """Open the file as a seekable binary file; see :meth:`RemoteDataset.open`."""

@@ -1,6 +1,8 @@
 """What a remote dataset has done on its event loop."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+
+from anyio import Lock
 
 from etcetera.dataset import parse_meta
 from etcetera.errors import PathNotFound
@@ -9,13 +11,13 @@ from etcetera.transfer.children import Child
 from etcetera.transfer.flow import in_thread
 from etcetera.transfer.front import FrontReader, SpooledFile
 from etcetera.transfer.links import follow
+from etcetera.transfer.member_file import MemberFile
 from etcetera.transfer.options import MiB
 from etcetera.transfer.read_ahead import FileContent, files_ahead
-from etcetera.transfer.reader import MemberFile, TooLarge
+from etcetera.transfer.reader import TooLarge
 from etcetera.transfer.tar import Entry
 
 AnyFile = MemberFile | SpooledFile
-Batches = AsyncGenerator[list[FileContent]]
 
 _MAX_META = MiB
 """Bytes of a ``meta.json`` that is read out of an archive."""
@@ -33,15 +35,34 @@ async def open_file(reader: AnyReader, path: str) -> AnyFile:
     return file
 
 
-async def read_file(reader: AnyReader, path: str, start: int = 0, stop: int | None = None) -> bytes:
-    """The bytes of one file from *start* to *stop*, by default to its end; links are followed.
+async def read_file(reader: AnyReader, path: str) -> bytes:
+    """The content of one file; links are followed.
 
     Raises:
         PathNotFound: There is none.
     """
     file = await open_file(reader, path)
     try:
-        return await file.read(start, file.entry.size if stop is None else stop)
+        return await file.read(0, file.entry.size)
+    finally:
+        file.close()
+
+
+async def read_ranges(
+    reader: AnyReader, path: str, ranges: Sequence[tuple[int, int]]
+) -> list[bytes]:
+    """The bytes of one file from a start to a stop, several times; links are followed.
+
+    What lies in the same frames is fetched once, and several things at a time.
+
+    Raises:
+        PathNotFound: There is none.
+    """
+    file = await open_file(reader, path)
+    try:
+        if isinstance(file, MemberFile):
+            return await file.read_ranges(ranges)
+        return [await file.read(*one) for one in ranges]
     finally:
         file.close()
 
@@ -83,7 +104,31 @@ async def list_directory(reader: AnyReader, path: str) -> list[Child]:
     children = await reader.children(goal)
     if not children.is_directory:
         raise PathNotFound(f"{path} is no directory in the dataset")
-    return [row._replace(path=path + row.path.removeprefix(goal)) for row in children.rows()]
+    return [row._replace(path=_below(path, row.path, goal)) for row in children.rows()]
+
+
+def _below(path: str, found: str, goal: str) -> str:
+    """What is *found* below *goal*, as whoever came by *path* calls it."""
+    rest = found.removeprefix(goal).removeprefix("/")
+    return f"{path}/{rest}" if path else rest
+
+
+class Batches:
+    """Files, some at a time; a call waits until one that was cancelled has unwound."""
+
+    def __init__(self, batches: AsyncGenerator[list[FileContent]]) -> None:
+        self._batches = batches
+        self._turn = Lock()
+
+    async def next(self) -> list[FileContent] | None:
+        """The next files; ``None`` once there are no more."""
+        async with self._turn:
+            return await anext(self._batches, None)
+
+    async def end(self) -> None:
+        """Cancel what is under way."""
+        async with self._turn:
+            await self._batches.aclose()
 
 
 async def begin_files(reader: AnyReader, below: str) -> Batches:
@@ -96,18 +141,8 @@ async def begin_files(reader: AnyReader, below: str) -> Batches:
         raise PathNotFound(f"There is no {below} in the dataset")
     below = await follow(below, reader) if below else below
     if isinstance(reader, FrontReader):
-        return reader.files_ahead(below)
-    return files_ahead(reader, below)
-
-
-async def next_files(batches: Batches) -> list[FileContent] | None:
-    """The next files; ``None`` once there are no more."""
-    return await anext(batches, None)
-
-
-async def end_files(batches: Batches) -> None:
-    """Cancel what is under way."""
-    await batches.aclose()
+        return Batches(reader.files_ahead(below))
+    return Batches(files_ahead(reader, below))
 
 
 async def _no_file(reader: AnyReader, path: str) -> PathNotFound:

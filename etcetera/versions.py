@@ -14,6 +14,7 @@ from etcetera.config import Config, RepositorySettings, redact_url
 from etcetera.dataset import check_name
 from etcetera.errors import ConfigError, DirectoryNotFound, EtceteraError, UsageError
 from etcetera.home import Home
+from etcetera.links import is_link
 from etcetera.pins import Lock, Pin, read_lock, version_here
 from etcetera.progress import ProgressCallback
 from etcetera.receipts import Receipt
@@ -159,6 +160,11 @@ def _compared_with(
         return config.repository(repository)
     settings = config.repository_at(receipt.repository)
     if settings is None:
+        if is_link(receipt.repository):
+            raise ConfigError(
+                "It came by a link, which is not followed again: name the repository that has it "
+                "(--repository)"
+            )
         origin = "pushed to" if receipt.operation == "push" else "pulled from"
         raise ConfigError(
             f"It was {origin} {receipt.repository}, which is no repository of the configuration: "
@@ -220,7 +226,7 @@ def _unknown(
 def _lock(home: Home, names: list[str], stop: threading.Event) -> Lock:
     pins: list[Pin] = []
     left_out: dict[str, str] = {}
-    for name in names or home.names():
+    for name in dict.fromkeys(names or home.names()):
         home.entry(name)  # which says that there is none
         try:
             receipt, reason = version_here(home, name, stop)
@@ -229,6 +235,8 @@ def _lock(home: Home, names: list[str], stop: threading.Event) -> Lock:
             continue
         if receipt is not None and receipt.selections:
             reason = f"is only a part: etc pull {name} fetches the rest"
+        elif receipt is not None and is_link(receipt.repository):
+            reason = "came by a link, which others may not have, or not for long"
         if receipt is None or reason is not None:
             left_out[name] = str(reason)
             continue

@@ -16,7 +16,7 @@ import pytest
 
 import etcetera as etc
 from etcetera.errors import DatasetNotFound, PathNotFound
-from etcetera.filesystem import EtceteraFileSystem, _runs
+from etcetera.filesystem import EtceteraFileSystem
 from etcetera.stores.memory import memory_store
 
 ROWS = 200_000
@@ -165,12 +165,6 @@ def test_ranges_are_coalesced(config: etc.Config, root: Path) -> None:
     assert present == content[:4]
     with pytest.raises(FileNotFoundError):
         files.cat_ranges(["tables/nothing"], 0, 4, on_error="raise")
-
-
-def test_runs() -> None:
-    """Ranges are joined over small gaps, and where they overlap."""
-    assert _runs([(0, 4), (2, 3), (5, 9), (20, 30)], 1) == [(0, 9), (20, 30)]
-    assert _runs([], 5) == []
 
 
 @pytest.mark.parametrize(

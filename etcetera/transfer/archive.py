@@ -53,7 +53,8 @@ class Archive:
         """Fetch what lies from *start* on and keep it, unless that is more than *most* bytes."""
         if 0 < self._tail_start - start <= most:
             begin = await self._remote.read(start, self._tail_start)
-            self._tail, self._tail_start = bytes(begin) + self._tail, start
+            self._tail = await in_thread(b"".join, (begin, self._tail))
+            self._tail_start = start
 
     async def read(self, start: int, stop: int) -> codec.Buffer:
         """Exactly the bytes from *start* to *stop*."""

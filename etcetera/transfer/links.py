@@ -55,4 +55,5 @@ async def _one_link(path: str, finder: Finder) -> str | None:
 def _joined(link: Entry, rest: str) -> str:
     # Reading it as text is enough: '..' only leads a target, and never leaves the dataset.
     goal = posixpath.join(posixpath.dirname(link.path), link.target, rest)
-    return posixpath.normpath(goal).removeprefix("./")
+    goal = posixpath.normpath(goal)
+    return "" if goal == "." else goal.removeprefix("./")

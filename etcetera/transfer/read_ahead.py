@@ -15,15 +15,9 @@ from anyio import CancelScope
 from etcetera.transfer.codec import Buffer
 from etcetera.transfer.flow import in_thread
 from etcetera.transfer.index import FramePlace, MemberPlace, Segment
+from etcetera.transfer.member_file import inflate_frames, misfit
 from etcetera.transfer.options import MiB
-from etcetera.transfer.reader import (
-    Reader,
-    frames_between,
-    inflate_frames,
-    members_by_path,
-    misfit,
-    touches,
-)
+from etcetera.transfer.reader import Reader, frames_between, members_by_path, touches
 from etcetera.transfer.tar import Entry
 from etcetera.transfer.unpack import check_content
 

@@ -8,7 +8,8 @@ front to back, only the SHA-256 cannot be.
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict, deque
+from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -28,21 +29,15 @@ from etcetera.transfer.index import (
     SegmentPlace,
     parse_segment,
 )
-from etcetera.transfer.options import MiB
+from etcetera.transfer.member_file import MemberFile, check_begin
 from etcetera.transfer.paths import order_key
 from etcetera.transfer.scan import Totals
 from etcetera.transfer.sizes import PartitionSize, sizes_of_index
 from etcetera.transfer.tar import Entry
-from etcetera.transfer.unpack import check_content, check_header, inflate_checked
 
-_KEPT_SEGMENTS = 4
-"""Segments that are held decoded, each of some thousand entries."""
-_KEPT_PLACES = 4
-"""Places of one file of which the frames are kept, together at most some 20 MiB. Who reads a column
-of a table comes by the same frames again and again."""
-_FIRST_AHEAD = MiB
-_MOST_AHEAD = 4 * MiB
-"""Bytes of a file that are fetched at once when it is read from front to back."""
+_KEPT_SEGMENTS = 8
+"""Segments that are held decoded, each of some thousand entries and 2 MiB."""
+_NOTHING = hashlib.sha256().hexdigest()
 
 
 class TooLarge(StoreError):
@@ -63,7 +58,7 @@ class Reader:
     def __init__(self, index: Index) -> None:
         self.index = index
         self._segments: OrderedDict[int, _Known] = OrderedDict()
-        self._loading = Lock()
+        self._loading: dict[int, Lock] = {}
         self.checked: set[int] = set()
         """Where members begin whose headers were found right: of large files, and of links."""
 
@@ -83,21 +78,22 @@ class Reader:
 
     async def find(self, path: str) -> Entry | None:
         """What the dataset has at *path*; ``None`` if nothing."""
-        member = await self.member(path)
-        return member.entry if member is not None else None
+        found = await self.locate(path)
+        return found[0].entry if found is not None else None
 
-    async def member(self, path: str) -> MemberPlace | None:
-        """Look one path up in the index; ``None`` if it is not there.
+    async def locate(self, path: str) -> tuple[MemberPlace, Segment] | None:
+        """Look one path up in the index: what it says, and where; ``None`` if it is not there.
 
         Raises:
             CorruptArchive: It is there twice.
         """
-        found: MemberPlace | None = None
+        found: tuple[MemberPlace, Segment] | None = None
         for number in await in_thread(self._candidates, path):
-            member = (await self._segment(number)).members.get(path)
-            if member is not None and found is not None:
-                raise _twice(path)
-            found = found or member
+            known = await self._segment(number)
+            if (member := known.members.get(path)) is not None:
+                if found is not None:
+                    raise _twice(path)
+                found = member, known.segment
         return found
 
     async def children(self, path: str) -> Children:
@@ -113,6 +109,12 @@ class Reader:
         if path == "data":
             return children
         wanted = _outside_data if path == "" else partial(touches, path)
+        places = self.index.root.segments
+        numbers = await in_thread(_numbers, wanted, places)
+        if len(numbers) <= _KEPT_SEGMENTS:
+            for number in numbers:
+                await in_thread(_add_entries, children, (await self._segment(number)).segment)
+            return children
         async with aclosing(self.index.segments(wanted)) as segments:
             async for segment in segments:
                 await in_thread(_add_entries, children, segment)
@@ -124,11 +126,16 @@ class Reader:
 
     async def open(self, path: str) -> "MemberFile | None":
         """Open the file at *path*; ``None`` if there is none."""
-        member = await self.member(path)
-        if member is not None and member.entry.kind == "f":
-            return MemberFile(self, member)
-        await self.check_entry(path)
-        return None
+        found = await self.locate(path)
+        if found is None:
+            return None
+        member, segment = found
+        # What has no content is not fetched, so its header is all there is to be checked.
+        if member.entry.kind != "f" or not member.entry.size:
+            await self.check_header(member, segment)
+            if member.entry.kind == "f" and member.sha256 != _NOTHING:
+                raise wrong_content(member.entry)
+        return MemberFile(self, member, segment) if member.entry.kind == "f" else None
 
     async def check_entry(self, path: str) -> None:
         """Make sure that the archive has what the index says is at *path*, if that is anything.
@@ -136,9 +143,9 @@ class Reader:
         Raises:
             CorruptArchive: It has something else.
         """
-        member = await self.member(path)
-        if member is not None:
-            await self.check_header(member)
+        found = await self.locate(path)
+        if found is not None:
+            await self.check_header(*found)
 
     async def read_file(self, path: str, limit: int) -> bytes | None:
         """The content of one file of at most *limit* bytes; ``None`` if there is none.
@@ -155,15 +162,18 @@ class Reader:
             raise TooLarge(f"{path} has {size:,} bytes, more than {limit:,}: not read")
         return await file.read(0, size)
 
-    async def frames(self, start: int, stop: int) -> list[FramePlace]:
-        """The frames that hold the tar stream from *start* to *stop*.
+    async def frames(self, start: int, stop: int, segment: Segment) -> list[FramePlace]:
+        """The frames that hold the tar stream from *start* to *stop*; most likely in *segment*.
 
         Raises:
             CorruptArchive: There are none.
         """
+        found = frames_between(segment.frames, start, stop)
+        if found and found[0].start <= start and stop <= found[-1].stop:
+            return found
         places = self.index.root.segments
         first = max(0, bisect_right(places, start, key=_data_start) - 1)
-        found: list[FramePlace] = []
+        found = []
         for number in range(first, len(places)):
             if places[number].data_start >= stop:
                 break
@@ -172,15 +182,16 @@ class Reader:
             raise CorruptArchive("archive is corrupt: its index does not fit it (an entry)")
         return found
 
-    async def check_header(self, member: MemberPlace) -> None:
+    async def check_header(self, member: MemberPlace, segment: Segment) -> None:
         """Fetch the frame that *member* begins with, unless that was done, and check its header.
 
         Raises:
             CorruptArchive: The header is not what the index says.
         """
         if member.start not in self.checked:
-            frames = await self.frames(member.start, member.start + member.header_size)
-            await in_thread(_check_begin, await self.fetch(frames), frames, member)
+            stop = member.start + member.header_size
+            frames = await self.frames(member.start, stop, segment)
+            await in_thread(check_begin, await self.fetch(frames), frames, member)
             self.checked.add(member.start)
 
     async def fetch(self, frames: list[FramePlace]) -> Buffer:
@@ -197,7 +208,7 @@ class Reader:
         ]
 
     async def _segment(self, number: int) -> _Known:
-        async with self._loading:
+        async with self._loading.setdefault(number, Lock()):
             known = self._segments.get(number)
             if known is None:
                 place = self.index.root.segments[number]
@@ -210,94 +221,8 @@ class Reader:
             return known
 
 
-class MemberFile:
-    """One file of an archive, read by position; used by one task at a time.
-
-    What was fetched last is kept, in whole frames. Who reads on where it ends gets more and more
-    at once, up to 4 MiB; who jumps about costs the frames that hold what is asked for, and may
-    come back to the last few places.
-    """
-
-    def __init__(self, reader: Reader, member: MemberPlace) -> None:
-        self._reader = reader
-        self._member = member
-        self._kept: deque[tuple[int, memoryview]] = deque(maxlen=_KEPT_PLACES)
-        self._ahead = 0
-        self._sha256 = hashlib.sha256()
-        self._hashed = 0
-
-    @property
-    def entry(self) -> Entry:
-        """What is read."""
-        return self._member.entry
-
-    async def read(self, start: int, stop: int) -> bytes:
-        """The bytes from *start* to *stop*, or to the end of the file.
-
-        Raises:
-            CorruptArchive: Frames, header or content are not what the index says. The content of a
-                file that lies in several frames is known for wrong only at the end of reading it
-                from front to back.
-        """
-        pieces: list[memoryview] = []
-        stop = min(stop, self.entry.size)
-        while start < stop:
-            first, content = self._find(start) or await self._fetch(start, stop)
-            pieces.append(content[start - first : stop - first])
-            start += len(pieces[-1])
-        return b"".join(pieces)
-
-    def close(self) -> None:
-        """Let go of what is kept."""
-        self._kept.clear()
-
-    def _find(self, start: int) -> tuple[int, memoryview] | None:
-        """What is kept around a position, and where in the file it begins."""
-        for first, content in reversed(self._kept):
-            if first <= start < first + len(content):
-                return first, content
-        return None
-
-    async def _fetch(self, start: int, stop: int) -> tuple[int, memoryview]:
-        """Keep the frames that hold the bytes from *start* on, as many as are due."""
-        follows = bool(self._kept) and start == self._kept[-1][0] + len(self._kept[-1][1])
-        if follows:
-            self._kept.clear()
-        self._ahead = min(max(_FIRST_AHEAD, 2 * self._ahead), _MOST_AHEAD) if follows else 0
-        stop = min(max(stop, start + self._ahead), start + _MOST_AHEAD, self.entry.size)
-        member = self._member
-        begin = member.start + member.header_size
-        frames = await self._reader.frames(begin + start, begin + stop)
-        if frames[0].start > member.start:
-            await self._reader.check_header(member)
-        data = await self._reader.fetch(frames)
-        first, content = await in_thread(self._decode, data, frames)
-        self._kept.append((first, content))
-        if len(content) < self.entry.size:
-            self._reader.checked.add(member.start)
-        return first, content
-
-    def _decode(self, data: Buffer, frames: list[FramePlace]) -> tuple[int, memoryview]:
-        """Where what the frames hold of the file begins in it, and that."""
-        member = self._member
-        if len(frames) == 1 and frames[0].start <= member.start and member.stop <= frames[0].stop:
-            content = inflate_checked(data, frames[0])
-            return 0, check_content(content, member.start - frames[0].start, member)
-        if frames[0].start <= member.start:
-            content = _check_begin(data, frames, member)
-        else:
-            content = inflate_frames(data, frames)
-        if frames[-1].stop > member.stop:
-            raise misfit(member)
-        begin = member.start + member.header_size - frames[0].start
-        view = memoryview(content)[max(0, begin) : begin + self.entry.size]
-        start = max(0, -begin)
-        if start == self._hashed:
-            self._sha256.update(view)
-            self._hashed += len(view)
-            if self._hashed == self.entry.size and self._sha256.hexdigest() != member.sha256:
-                raise wrong_content(self.entry)
-        return start, view
+def _numbers(wanted: Callable[[SegmentPlace], bool], places: list[SegmentPlace]) -> list[int]:
+    return [number for number, place in enumerate(places) if wanted(place)]
 
 
 def frames_between(frames: list[FramePlace], start: int, stop: int) -> list[FramePlace]:
@@ -340,35 +265,6 @@ def members_by_path(segment: Segment) -> dict[str, MemberPlace]:
         if members.setdefault(member.entry.path, member) is not member:
             raise _twice(member.entry.path)
     return members
-
-
-def inflate_frames(data: Buffer, frames: list[FramePlace]) -> bytes:
-    """The tar bytes of consecutive frames; *data* begins with the first one.
-
-    Raises:
-        CorruptArchive: A checksum or a length is not what the index says.
-    """
-    view, offset = memoryview(data), frames[0].offset
-    return b"".join(
-        inflate_checked(view[frame.offset - offset :][: frame.length], frame) for frame in frames
-    )
-
-
-def _check_begin(data: Buffer, frames: list[FramePlace], member: MemberPlace) -> bytes:
-    """Inflate the frames that a member begins with, and check its header."""
-    first = member.start - frames[0].start
-    if first and member.stop > frames[0].stop:
-        raise misfit(member)
-    content = inflate_frames(data, frames)
-    check_header(content, first, member)
-    return content
-
-
-def misfit(member: MemberPlace) -> CorruptArchive:
-    """The error for a member whose frames are not as the format has them."""
-    return CorruptArchive(
-        f"archive is corrupt: {member.entry.path!r} neither lies in one frame nor has its own"
-    )
 
 
 def _twice(path: str) -> CorruptArchive:

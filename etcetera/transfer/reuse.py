@@ -68,11 +68,11 @@ def _take_job(job: FrameJob, descent: Descent, writer: Writer, *, ours: bool) ->
     if job.large is not None:
         taken = _take_slice(job.place, job.members[0], job.large, descent, ours=ours)
         return None if taken else job
-    left = [member for member in job.members if not _take_file(member, descent, writer)]
+    left = [member for member in job.members if not _take_file(member, descent, writer, ours=ours)]
     return job._replace(members=left) if left else None
 
 
-def _take_file(member: MemberPlace, descent: Descent, writer: Writer) -> bool:
+def _take_file(member: MemberPlace, descent: Descent, writer: Writer, *, ours: bool) -> bool:
     entry = member.entry
     with _opened(entry.path, entry.size, descent) as descriptor:
         if descriptor < 0:
@@ -81,6 +81,10 @@ def _take_file(member: MemberPlace, descent: Descent, writer: Writer) -> bool:
     if hashlib.sha256(content).hexdigest() != member.sha256:
         return False
     writer.file(entry, content)
+    if ours:  # never twice on the disk
+        directory, _, name = entry.path.rpartition("/")
+        with suppress(OSError):
+            os.unlink(name, dir_fd=descent.enter(directory))
     return True
 
 

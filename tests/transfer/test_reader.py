@@ -70,9 +70,9 @@ async def test_fetches_the_frames_of_a_file_alone(tmp_path: Path) -> None:
     }
     async with reading(await packed(trees.write(tmp_path / "source", tree))) as (reader, store):
         path = "data/train/0007"
-        member = await reader.member(path)
-        assert member is not None
-        frames = await reader.frames(member.start, member.stop)
+        found = await reader.locate(path)
+        assert found is not None
+        frames = await reader.frames(found[0].start, found[0].stop, found[1])
         before = store.bytes_read
         assert await reader.read_file(path, MiB) == tree[path].content
         assert store.bytes_read - before == sum(frame.length for frame in frames)
