@@ -5,8 +5,11 @@ import errno
 import logging
 import os
 import stat
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -143,3 +146,30 @@ def _renameat2(source: Path, target: Path, flag: int) -> bool:
 @cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+def write(path: Path, fill: Callable[[BinaryIO], object]) -> bool:
+    """Write a private file, whole or not at all; return whether it was.
+
+    Args:
+        path: Of the file; an older one is replaced.
+        fill: Writes it; ``False`` means that there is to be none.
+
+    Raises:
+        OSError: It cannot be written; what was there before still is.
+    """
+    temporary = path.with_name(f".{os.urandom(8).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            filled = fill(file)
+        if filled is not False:
+            sync(temporary)
+            temporary.replace(path)
+            return True
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    temporary.unlink()
+    return False

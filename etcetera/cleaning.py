@@ -70,11 +70,7 @@ async def _clean_home(
     """
     found = await in_thread(_clean_directories, home, force, dry_run)
     for journal in await in_thread(lambda: list(home.journals.all())):
-        try:
-            if await in_thread(journal.lock):
-                found += await _clean_journal(journal, home, config, age, force, dry_run)
-        finally:
-            journal.close()
+        found += await _clean_journal(journal, home, config, age, force, dry_run)
     return found
 
 
@@ -128,10 +124,11 @@ def _leftover(
     kind: Literal["staging", "trash", "kept"], path: Path, reason: str, *, removed: bool
 ) -> Leftover:
     size, modified = 0, 0.0
-    with suppress(FileNotFoundError):  # another process is removing it
+    with suppress(OSError):  # another process is removing it
         modified = path.lstat().st_mtime
-        for directory, _, names in os.walk(path):
-            for name in names:
+    for directory, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
                 size += (Path(directory) / name).lstat().st_size
     return Leftover(
         kind=kind,
@@ -148,26 +145,27 @@ def _leftover(
 async def _clean_journal(
     journal: Journal, home: Home, config: Config, age: timedelta, force: bool, dry_run: bool
 ) -> list[Leftover]:
-    """Look at a journal that is locked."""
-    saved, reason = None, "it is damaged"
+    """Look at a journal, and remove it if it is of no use; nothing if a push has it."""
     try:
-        saved = await in_thread(journal.load)
+        saved = await in_thread(_load, journal, dry_run)
     except DamagedJournal:
-        pass
+        saved, reason = None, "it is damaged"
     else:
-        if saved is None:  # nothing was ever saved
-            if not dry_run:
-                await in_thread(journal.discard)
+        if saved is None:
             return []
+        # Without the lock, since that takes a while: a push that comes meanwhile is to have it.
         reason = await in_thread(_why_useless, saved, home, age) or ("asked for" if force else "")
     removed = bool(reason)
-    if saved is not None and reason and not dry_run:
+    if removed and not dry_run:
         try:
-            reason += await _drop_upload(saved, config)
+            if not await in_thread(journal.lock) or await in_thread(_is_other, journal, saved):
+                return []
+            reason += await _drop_upload(saved, config) if saved else ""
+            await in_thread(journal.discard)
         except EtceteraError as error:
             removed, reason = False, f"its upload cannot be removed ({error})"
-    if removed and not dry_run:
-        await in_thread(journal.discard)
+        finally:
+            journal.close()
     return [
         Leftover(
             kind="journal",
@@ -181,6 +179,34 @@ async def _clean_journal(
             removed=removed,
         )
     ]
+
+
+def _load(journal: Journal, dry_run: bool) -> Saved | None:
+    """What a journal holds; ``None`` if a push has it, or nothing was ever saved: that is removed.
+
+    Raises:
+        DamagedJournal: It is of no use.
+    """
+    try:
+        if not journal.lock():
+            return None
+        saved = journal.load()
+        if saved is None and not dry_run:
+            journal.discard()
+        return saved
+    finally:
+        journal.close()
+
+
+def _is_other(journal: Journal, saved: Saved | None) -> bool:
+    """Whether a push has changed a journal since *saved* was read; ``None`` is a damaged one."""
+    try:
+        now = journal.load()
+    except DamagedJournal:
+        return saved is not None
+    return (
+        now is None or saved is None or (now.upload.id, now.sent) != (saved.upload.id, saved.sent)
+    )
 
 
 def _why_useless(saved: Saved, home: Home, age: timedelta) -> str:

@@ -48,6 +48,10 @@ _UNITS = {
     "MiB": MiB,
     "GiB": GiB,
 }
+_AUTHORITY = re.compile(r"([^:\[]*|\[[^\]]*\])(:[0-9]*)?")
+"""Host and port of a URL."""
+_LARGEST_FILE = 8 * MiB
+"""Bytes of a configuration or lock file that are read."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _REPOSITORY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -258,11 +262,14 @@ class Config:
 
 def redact_url(url: str) -> str:
     """Return *url* without user, password, query and fragment, fit to be shown or kept."""
-    scheme, separator, rest = url.partition("://")
-    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    authority, slash, path = rest.partition("/")
+    scheme, separator, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
     if not separator:
-        return url
+        return scheme
+    authority, slash, path = rest.partition("/")
+    if (
+        "@" in path and "@" not in authority and not _AUTHORITY.fullmatch(authority)
+    ):  # a slash in a password
+        authority, slash, path = rest.rpartition("@")[2].partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
@@ -357,7 +364,10 @@ def read_toml(path: Path, what: str) -> tuple[dict[str, object], os.stat_result]
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            text = file.read().decode("utf-8-sig")
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
+            raise ConfigError(f"The {what} {path} has more than {_LARGEST_FILE:,} bytes")
+        text = data.decode("utf-8-sig")
         return tomli.loads(text), status
     except FileNotFoundError as error:
         raise ConfigError(f"There is no {what} {path}") from error
@@ -368,6 +378,8 @@ def read_toml(path: Path, what: str) -> tuple[dict[str, object], os.stat_result]
     except tomli.TOMLDecodeError as error:
         hint = _toml_hint(text.splitlines()[error.lineno - 1 : error.lineno])
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
+    except (ValueError, RecursionError) as error:  # numbers too long, tables too deep
+        raise ConfigError(f"{path}: no TOML that can be read: {type(error).__name__}") from error
 
 
 def _toml_hint(lines: list[str]) -> str:

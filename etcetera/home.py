@@ -37,6 +37,7 @@ from etcetera.removal import remove_tree
 from etcetera.staging import PRIVATE, Private, Resumable, no_directory
 
 if TYPE_CHECKING:
+    from etcetera.checked import CheckedArchives
     from etcetera.journals import Journals
     from etcetera.transfer.index_copy import IndexCopy, KeptIndex
 
@@ -79,6 +80,13 @@ class Home:
         from etcetera.journals import Journals  # with what packs and sends: listing needs none
 
         return Journals(self._private)
+
+    @property
+    def checked(self) -> "CheckedArchives":
+        """Archives that are known to hold what their indexes say."""
+        from etcetera.checked import CheckedArchives
+
+        return CheckedArchives(self._private)
 
     def names(self) -> list[str]:
         """Return the names of the datasets, sorted; broken links are among them.

@@ -45,6 +45,10 @@ class Journals:
 
     def all(self) -> Iterator[Journal]:
         """Every journal that is there, whatever it holds."""
+        directory = self._private.path("journals")
         with suppress(OSError):
-            for path in sorted(self._private.path("journals").iterdir()):
-                yield Journal(path, {})
+            # Where a link leads, nothing is ours.
+            if not directory.parent.is_symlink() and not directory.is_symlink():
+                for path in sorted(directory.iterdir()):
+                    if not path.is_symlink():
+                        yield Journal(path, {})

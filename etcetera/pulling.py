@@ -123,6 +123,9 @@ class Pulling:
                             self._install, staged.tree, archive, pulled, selections,
                             remotes.settings.url, existing is not None, copy,
                         )  # fmt: skip
+                        if index is not None and not donors and not selections:
+                            # All of its frames were read.
+                            await in_thread(self.home.checked.note, url, archive.info.etag)
         meter.finish()
         return result(
             files=pulled.files,

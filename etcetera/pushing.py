@@ -102,6 +102,7 @@ class Pushing:
                         pushed = await send(journal=await in_thread(journal))
                     replaces = await is_replaced()
                     await in_thread(self._note, remotes.settings.url, scanned, pushed, copy)
+                    await in_thread(self.home.checked.note, url, pushed.info.etag)
         meter.finish()
         return result(
             archive_bytes=pushed.info.size,
@@ -159,6 +160,7 @@ class Pushing:
                 prepared.scan,
                 prepared.plan,
                 self.config.transfer,
+                partial(self.home.checked.knows, remotes.url(old)),
             )
         except CannotCopy as error:
             _logger.info("Everything is sent: %s", error)

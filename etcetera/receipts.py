@@ -1,13 +1,11 @@
 """Receipts: which local datasets are also in a repository, and as what."""
 
 import json
-import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from etcetera import atomic
 from etcetera.config import redact_url
@@ -111,10 +109,10 @@ class Receipts:
         kept = replace(receipt, repository=redact_url(receipt.repository), pulled=pulled)
         index = self._index(receipt.name, receipt.inode)
         # First, so that every receipt has its index, whenever the process dies.
-        if copy is None or not _write(index, copy.save):
+        if copy is None or not atomic.write(index, copy.save):
             index.unlink(missing_ok=True)
         text = json.dumps(asdict(kept)).encode()
-        _write(path, lambda file: file.write(text))
+        atomic.write(path, lambda file: file.write(text))
 
     def forget(self, name: str, *, keep: int | None = None) -> None:
         """Delete all receipts of *name*, but not the one of the inode *keep*."""
@@ -140,25 +138,6 @@ class Receipts:
 
     def _index(self, name: str, inode: int) -> Path:
         return self.directory / name / f"{inode}.index"
-
-
-def _write(path: Path, fill: Callable[[BinaryIO], object]) -> bool:
-    """Write a private file, whole or not at all; not at all if *fill* gives ``False``."""
-    temporary = path.with_name(f".{os.urandom(8).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            filled = fill(file)
-        if filled is not False:
-            atomic.sync(temporary)
-            temporary.replace(path)
-            return True
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    temporary.unlink()
-    return False
 
 
 def _parse(given: object) -> Receipt | None:

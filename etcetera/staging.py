@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -171,9 +172,12 @@ def sweep(directory: Path) -> None:
 
 def abandoned(directory: Path) -> list[Path]:
     """What dead processes of this machine left in *directory*, and pulls for the next one."""
-    # Tidying up for others must not stop anybody.
-    with suppress(OSError), os.scandir(directory) as entries:
-        return [path for entry in entries if _is_abandoned(path := Path(entry.path))]
+    # Tidying up for others must not stop anybody; where a link leads, nothing is ours.
+    with suppress(OSError):
+        if not directory.parent.is_symlink() and stat.S_ISDIR(directory.lstat().st_mode):
+            with os.scandir(directory) as entries:
+                found = [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
+            return [path for path in found if _is_abandoned(path)]
     return []
 
 
@@ -188,10 +192,11 @@ def can_be_resumed(path: Path) -> bool:
 def discard(path: Path) -> None:
     """Delete a claimed directory, its owner last, so that a sweep can go on with the rest."""
     try:
-        with os.scandir(path) as entries:
-            names = [entry.name for entry in entries if entry.name != _OWNER]
-        for name in names:
-            remove_tree(path / name)
+        if not path.is_symlink():  # of which only itself is deleted
+            with os.scandir(path) as entries:
+                names = [entry.name for entry in entries if entry.name != _OWNER]
+            for name in names:
+                remove_tree(path / name)
         remove_tree(path)
     except FileNotFoundError:
         pass

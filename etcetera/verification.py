@@ -24,7 +24,7 @@ from etcetera.repository import open_repository, split_name
 from etcetera.results import VerifyResult
 from etcetera.transfer.checking import Checked, check
 from etcetera.transfer.comparing import Comparison, Differences
-from etcetera.transfer.flow import processors
+from etcetera.transfer.flow import in_thread, processors
 from etcetera.transfer.index_copy import KeptIndex
 from etcetera.transfer.scan import scan
 from etcetera.transfer.selection import wanted_by
@@ -86,6 +86,9 @@ async def averify(
                 meter.total = index.root.data_size if index else None
                 meter.tell("transfer")
                 checked = await check(archive, index, config.transfer, meter.add)
+                if index is not None and not checked.damaged and checked.problem is None:
+                    note = Home(config.home).checked.note
+                    await in_thread(note, remotes.url(name), archive.info.etag)
         except ArchiveError as error:  # its end cannot be read
             checked = Checked(problem=str(error))
     meter.finish()

@@ -295,6 +295,9 @@ def test_nothing_shows_secrets(user: Path) -> None:
 def test_redact_url() -> None:
     """User, password, query and fragment go; the rest stays."""
     assert redact_url("https://u:p@host:1/a@b?q=1#f") == "https://host:1/a@b"
+    assert redact_url("http://u:pa/SECRET@host/x") == "http://host/x"
+    assert redact_url("http://[::1]:8/a@b") == "http://[::1]:8/a@b"
+    assert redact_url("mailto:x?SECRET") == "mailto:x"
     assert redact_url("file:///a b") == "file:///a b"
     assert redact_url("bucket") == "bucket"
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from etcetera.results import DatasetSizes, EntryInfo, PartitionSizes
 
 _CHUNK = 1 << 20
+_LONGEST_LINE = 1 << 16
+"""Bytes of a line that are shown as one: some files have no lines."""
 _LARGEST_PAGE = 1 << 20
 """Bytes of the largest file that is rendered."""
 
@@ -84,7 +86,7 @@ def _write(file: BinaryIO, path: str) -> None:
         show_markdown(start.decode(errors="replace"))
         return
     file.seek(0)
-    while line := file.readline(_CHUNK):  # the longest that is held, should no line ever end
+    while line := file.readline(_LONGEST_LINE):
         show(line.decode(errors="surrogateescape").rstrip("\r\n"))
 
 

@@ -71,7 +71,7 @@ _logger = logging.getLogger("etcetera")
 @asynccontextmanager
 async def open_http(url: str, part: PinnedRange | None) -> AsyncIterator["HttpObject | HttpStream"]:
     """Pin what is at *url*; see :func:`etcetera.stores.open_url`."""
-    _checked(url, UsageError)
+    _checked(url)
     if travels_in_the_clear(url):
         _logger.warning("%s is not encrypted: everybody on the way can read", redact_url(url))
     session = aiohttp.ClientSession(
@@ -102,23 +102,25 @@ async def _close(session: aiohttp.ClientSession, remote: "HttpObject | HttpStrea
     return ""
 
 
-def _checked(url: str, error: type[EtceteraError]) -> str:
-    """Return *url* as it is sent: signatures stand any change of it badly.
+def _checked(url: str) -> None:
+    """Raise UsageError unless *url* can be asked."""
+    if not _is_url(url):
+        shown = redact_url(url)
+        raise UsageError(
+            f"{shown!r} is no URL of an archive, like https://host/flowers.tgz, or it has a user "
+            "or password in it"
+        )
 
-    Raises:
-        EtceteraError: Of the kind *error*: it is none, or has a user or password in it.
-    """
-    shown = redact_url(url)
+
+def _is_url(url: str) -> bool:
+    """Whether *url* can be sent as it is: signatures stand any change of it badly."""
     try:
         parts = URL(url, encoded=True)
         good = parts.scheme in ("http", "https") and bool(parts.host) and parts.port is not None
+        good = good and parts.user is None and parts.password is None
     except ValueError:
-        good = False
-    if not good or not url.isascii() or not url.isprintable() or " " in url:
-        raise error(f"{shown!r} is no URL of an archive, like https://host/flowers.tgz")
-    if parts.user is not None or parts.password is not None:
-        raise error(f"{shown} must hold no user or password")
-    return url
+        return False
+    return good and url.isascii() and url.isprintable() and " " not in url
 
 
 def _join(url: URL, location: str) -> str:
@@ -144,6 +146,8 @@ class Source:
     url: str = field(repr=False)
     session: aiohttp.ClientSession
     answered: bool = False
+    _secrets: list[str] = field(default_factory=list, repr=False)
+    """Queries of the URLs that it was redirected to."""
 
     @property
     def shown(self) -> str:
@@ -231,7 +235,10 @@ class Source:
                 return answer
             answer.close()
             target = _join(url, answer.headers.get("Location", ""))
-            following = URL(_checked(target, StoreError), encoded=True)
+            if not _is_url(target):
+                raise StoreError(f"{self.shown} redirects to what is no URL, or has a user in it")
+            following = URL(target, encoded=True)
+            self._secrets.append(following.raw_query_string)
             if url.scheme == "https" and following.scheme != "https":
                 raise StoreError(
                     f"{self.shown} redirects to {redact_url(target)}, which is not encrypted: "
@@ -249,7 +256,12 @@ class Source:
             if isinstance(error, EtceteraError):
                 raise
             origin = URL(self.shown, encoded=True).origin()
-            reason = Place(url=self.shown, bucket="").show(error)
+            place = Place(url=self.shown, bucket="")
+            place.keep_secret(URL(self.url, encoded=True).raw_query_string, *self._secrets)
+            if isinstance(error, aiohttp.ClientResponseError):  # it would show its URL
+                reason = place.show(f"status {error.status}: {error.message}")
+            else:
+                reason = place.show(error)
             if isinstance(error, TimeoutError):
                 message = f"{origin} does not answer in time"
             elif isinstance(error, aiohttp.ClientSSLError):

@@ -22,8 +22,10 @@ from etcetera.errors import (
 
 _MESSAGE_LENGTH = 300
 """Characters of a server's message that are shown."""
-_QUERY = re.compile(r"\?[^\s?'\"<>()]*=[^\s'\"<>()]*")
+_QUERY = re.compile(r"\?\S+")
 """Of a URL, whole or not: signatures stand there."""
+_USER = re.compile(r"//[^/\s]*@")
+"""And password, in a URL."""
 _KEY_LIKE = re.compile(
     r"\b(?:AKIA|ASIA|AIDA|AROA|GOOG)[A-Z0-9]{12,}\b|(?i:\b(?:credential|signature|token)=\S+)"
 )
@@ -94,7 +96,7 @@ class Place:
         line = str(text)
         for secret in self.secrets:
             line = line.replace(secret, "***")
-        line = _KEY_LIKE.sub("***", _QUERY.sub("?***", line))
+        line = _KEY_LIKE.sub("***", _USER.sub("//***@", _QUERY.sub("?***", line)))
         line = "".join(
             character if character.isprintable() else character.encode("unicode_escape").decode()
             for character in line

@@ -2,9 +2,14 @@
 
 from typing import NamedTuple
 
-from etcetera.errors import CorruptArchive
+from etcetera.errors import CorruptArchive, StoreError
+from etcetera.transfer.options import MiB
 from etcetera.transfer.scan import Totals
 from etcetera.transfer.tar import Entry
+
+MOST_HELD = 256 * MiB
+"""Of entries at once, each counted as its path and :data:`ENTRY` bytes more: some million."""
+ENTRY = 100
 
 
 class Child(NamedTuple):
@@ -38,6 +43,7 @@ class Children:
         self._files: dict[str, Entry] = {}
         self._directories: dict[str, Totals] = {}
         self._partitions_known = False
+        self._held = 0
 
     def add_partition(self, name: str, totals: Totals) -> None:
         """Add what a partition holds; single entries of ``data`` are left out from now on."""
@@ -51,6 +57,7 @@ class Children:
 
         Raises:
             CorruptArchive: Its path is taken.
+            StoreError: There are more of them than can be held.
         """
         path = entry.path
         if path == self._path:
@@ -68,12 +75,19 @@ class Children:
             totals = self._directories.get(child)
             if totals is None:
                 totals = self._directories[child] = Totals()
+                self._hold(child)
             if entry.kind == "f":
                 totals.add(entry.size)
         elif child in self._files:
             raise _twice(child)
         else:
             self._files[child] = entry
+            self._hold(child)
+
+    def _hold(self, child: str) -> None:
+        self._held += ENTRY + len(child)
+        if self._held > MOST_HELD:
+            raise too_many(self._path or "the dataset")
 
     @property
     def is_directory(self) -> bool:
@@ -100,6 +114,11 @@ class Children:
                 raise _twice(self._path)
             return [_child(self._itself)]
         return sorted(found)
+
+
+def too_many(where: str) -> StoreError:
+    """The error for more entries than can be listed."""
+    return StoreError(f"{where} has too many entries to be looked into: pull it (etc pull)")
 
 
 def _child(entry: Entry) -> Child:

@@ -16,7 +16,7 @@ from anyio import CancelScope, Lock, create_memory_object_stream
 
 from etcetera.errors import CorruptArchive, os_errors
 from etcetera.transfer.archive import Archive
-from etcetera.transfer.children import Children
+from etcetera.transfer.children import ENTRY, MOST_HELD, Children, too_many
 from etcetera.transfer.codec import Buffer
 from etcetera.transfer.flow import in_thread
 from etcetera.transfer.gunzip import gunzip
@@ -165,8 +165,12 @@ def _members(chunks: Iterator[Buffer]) -> Iterator[tuple[Entry, ByteStream]]:
 
 def _catalogue(chunks: Iterator[Buffer]) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
+    held = 0
     for entry, _ in _members(chunks):
         path = entry.path
+        held += ENTRY + len(path) + len(entry.target)
+        if held > MOST_HELD:
+            raise too_many("the archive")
         if entry.kind == "f" and entry.target:
             original = entries.get(entry.target)
             if original is None or original.kind != "f":

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from etcetera import atomic
 from etcetera.stores import Unfinished
@@ -41,6 +42,8 @@ _FRAMES, _LOCK = "frames", "lock"
 _ROW = struct.Struct("<IIII")
 _SHA256 = 32
 _NUMBERS = ("parts", "sent", "frames", "frames_length", "frames_crc32", "rest", "tar")
+
+_TIMES = ("began", "written")
 
 Facts = Mapping[str, str | int]
 
@@ -168,6 +171,8 @@ class Journal:
             path = self.directory / _LOCK
             with suppress(OSError):
                 self.directory.mkdir(mode=0o700, exist_ok=True)
+                if self.directory.is_symlink():
+                    return False
                 lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -186,9 +191,11 @@ class Journal:
             DamagedJournal: It cannot be used.
         """
         try:
-            head, parts, rest = _parse(self.directory / CHECKPOINT, MAX_CHECKPOINT)
-            with (self.directory / _FRAMES).open("rb") as file:
-                rows = file.read(head["frames_length"])
+            with _opened(self.directory / CHECKPOINT) as file:
+                head, parts, rest = _parse(file.read(MAX_CHECKPOINT + 1))
+            with _opened(self.directory / _FRAMES) as file:
+                length = min(head["frames_length"], os.fstat(file.fileno()).st_size)
+                rows = file.read(length)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -274,26 +281,38 @@ class Journal:
             self._lock = -1
 
 
-def _parse(path: Path, most: int) -> tuple[dict[str, Any], list[dict[str, str]], bytes]:
+def _opened(path: Path) -> BinaryIO:
+    """Open a file to be read.
+
+    Raises:
+        ValueError: It is a link, a pipe or the like.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("it is no file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _parse(data: bytes) -> tuple[dict[str, Any], list[dict[str, str]], bytes]:
     """The head of a checkpoint, its parts, and the rest.
 
     Raises:
         ValueError: It is damaged, or from another version.
     """
-    with path.open("rb") as file:
-        data = file.read(most + 1)
     content, digest = data[:-_SHA256], data[-_SHA256:]
-    if len(data) > most or hashlib.sha256(content).digest() != digest:
+    if len(data) > MAX_CHECKPOINT or hashlib.sha256(content).digest() != digest:
         raise ValueError("its checksum is wrong")
     line, _, content = content.partition(b"\n")
     head = json.loads(line)
     if head["etcetera-journal"] != VERSION:
         raise ValueError("it is from another version")
-    times = [datetime.fromisoformat(head[name]) for name in ("began", "written")]
+    times = [datetime.fromisoformat(head[name]) for name in _TIMES]
     numbers = [head[name] for name in _NUMBERS]
     if (
         not isinstance(head["upload"], str)
-        or not all(time.tzinfo for time in times)
+        or not all(time.tzinfo == UTC and time.year < 9999 for time in times)
         or not all(type(one) is int and 0 <= one < 1 << 63 for one in numbers)
         or not _is_table(head["facts"], str | int)
         or not _is_table(head["state"], str)

@@ -6,7 +6,7 @@ are copied inside the store, in runs that are long enough for a part.
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +75,12 @@ class Update:
 
 
 async def plan_update(
-    store: Store, key: str, scanned: Scan, plan: PartPlan, options: TransferOptions
+    store: Store,
+    key: str,
+    scanned: Scan,
+    plan: PartPlan,
+    options: TransferOptions,
+    is_checked: Callable[[str], bool],
 ) -> Update | None:
     """Compare a dataset with an older archive.
 
@@ -85,6 +90,8 @@ async def plan_update(
         scanned: The dataset.
         plan: Of an upload of everything.
         options: Who compares.
+        is_checked: Blocking; tells whether the version with this ETag is known to hold what its
+            index says. What is copied is not read.
 
     Returns:
         ``None`` if there is no such object.
@@ -105,10 +112,8 @@ async def plan_update(
         async with store.open(key) as remote:
             if remote is None:
                 return None
-            if not remote.info.etag:
-                raise CannotCopy("the store does not tell versions of an archive apart")
-            if remote.info.size <= plan.part_size:
-                raise CannotCopy("the older archive is small")
+            if reason := await in_thread(_why_useless, remote.info, plan, is_checked):
+                raise CannotCopy(reason)
             index = (await open_archive(remote))[1]
             if index is None:
                 raise CannotCopy("the older archive has no index, or one of another version")
@@ -124,6 +129,19 @@ async def plan_update(
     if update.copied <= plan.part_size:
         raise CannotCopy("too little of the older archive has the same files with the same times")
     return update
+
+
+def _why_useless(info: ObjectInfo, plan: PartPlan, is_checked: Callable[[str], bool]) -> str | None:
+    if not info.etag:
+        return "the store does not tell versions of an archive apart"
+    if info.size <= plan.part_size:
+        return "the older archive is small"
+    if not is_checked(info.etag):
+        return (
+            "nobody here has pushed, pulled or verified this version of the older archive: "
+            "etc verify -r does"
+        )
+    return None
 
 
 async def _compare(index: Index, scanned: Scan, least: int, options: TransferOptions) -> Update:

@@ -179,7 +179,7 @@ async def test_redirects(server: WebServer, ranges: bool) -> None:
     [
         ("/again?X-Amz-Signature=SECRET", "more than"),
         ("ftp://host/x", "no URL"),
-        ("http://user:SECRET@host/x", "no user or password"),
+        ("http://user:SECRET@host/x", "a user in it"),
         ("http://host:99999/x?Signature=SECRET", "no URL"),
         ("http://[bad/x", "no URL"),
         ("", "more than"),

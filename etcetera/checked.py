@@ -1,0 +1,48 @@
+"""Which archives a home knows to hold what their indexes say.
+
+An index names the content of each file, but whoever made the archive may have lied. Who pushes,
+pulls or verifies all of an archive knows better, for this version of it: its ETag.
+"""
+
+import hashlib
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from etcetera import atomic
+from etcetera.config import redact_url
+from etcetera.errors import EtceteraError, os_errors
+from etcetera.staging import Private
+
+_logger = logging.getLogger("etcetera")
+
+
+class CheckedArchives:
+    """The last version of each archive that was checked."""
+
+    def __init__(self, private: Private) -> None:
+        """Keep them in the private part of a home."""
+        self._private = private
+
+    def note(self, url: str, etag: str) -> None:
+        """Keep in mind that this version was checked, as far as that is possible."""
+        try:
+            self._private.directory("checked")
+            text = json.dumps({"url": redact_url(url), "etag": etag}).encode()
+            with os_errors(f"writing below {self._private.path('checked')}"):
+                atomic.write(self._path(url), lambda file: file.write(text))
+        except EtceteraError as error:  # the next update sends everything
+            _logger.debug("%s: %s", url, error)
+
+    def knows(self, url: str, etag: str) -> bool:
+        """Whether this version was checked."""
+        with suppress(OSError, ValueError, RecursionError):
+            return bool(
+                json.loads(self._path(url).read_bytes()) == {"url": redact_url(url), "etag": etag}
+            )
+        return False
+
+    def _path(self, url: str) -> Path:
+        name = hashlib.sha256(redact_url(url).encode()).hexdigest()[:32]
+        return self._private.path("checked") / f"{name}.json"
