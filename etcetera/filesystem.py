@@ -49,7 +49,7 @@ class EtceteraFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         self._lock = threading.Lock()
 
     def ls(self, path: str, detail: bool = True, **_options: Any) -> list[Any]:
-        """List a directory of a dataset; of the root, the datasets."""
+        """List a directory, without links to directories; of the root, the datasets."""
         name, inside = _split(self._strip_protocol(path))
         if not name:
             names = blocking.ls(True, self._config, repository=self._repository)
@@ -66,9 +66,9 @@ class EtceteraFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         for row in dataset.list_directory(inside):
             one = RemotePath.listed(dataset, row)
             if one.is_dir():
-                # Whoever walks a tree follows no links: they may lead upwards, for ever.
-                kind = "other" if row.kind == "l" else "directory"
-                yield _description(f"{name}/{one.path}", kind, 0, None)
+                # Whoever walks a tree must not go on by links: they may lead upwards, for ever.
+                if row.kind != "l":
+                    yield _description(f"{name}/{one.path}", "directory", 0, None)
             elif one.is_file():
                 yield _description(f"{name}/{one.path}", "file", one.size, one.modified)
 

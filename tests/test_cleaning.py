@@ -1,19 +1,22 @@
 """``etc clean``: what interrupted transfers left."""
 
+import hashlib
 import inspect
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 
 import etcetera as etc
-from etcetera import journals
+from etcetera import cleaning, journals
 from etcetera.errors import NetworkError, UsageError
 from etcetera.home import Home
 from etcetera.staging import RESUME_DAYS
 from etcetera.stores.memory import MemoryStore, memory_store
 from etcetera.transfer.journal import Journal
+from etcetera.transfer.scan import Scan, scan
 from tests.datasets import make_large_dataset
 
 MiB = 1 << 20
@@ -147,3 +150,55 @@ def test_staging_to_go_on_from(why: str, tmp_path: Path) -> None:
         os.utime(staged / "resume.json", (old, old))
     assert clean(force=why == "force") == [("staging", "big", True)]
     assert not staged.exists()
+
+
+@pytest.mark.parametrize("linked", ["journals", "one"])
+def test_linked_journals(site: Site, tmp_path: Path, linked: str) -> None:
+    """Where a link leads there are no journals of ours."""
+    directory = site.config.home / ".etcetera" / "journals"
+    one = next(directory.iterdir())
+    moved = directory if linked == "journals" else one
+    moved.rename(tmp_path / "elsewhere")
+    moved.symlink_to(tmp_path / "elsewhere")
+    assert site.clean(force=True) == []
+    assert list((tmp_path / "elsewhere").rglob("checkpoint"))
+    if linked == "one":
+        etc.push("big", config=site.config)  # without one
+        assert list((tmp_path / "elsewhere").rglob("checkpoint"))
+
+
+@pytest.mark.parametrize("what", ["pipe", "length", "time"])
+def test_planted_journals(site: Site, what: str) -> None:
+    """Whatever stands in a journal, it ends nothing, and takes no room."""
+    journal = Journal(next((site.config.home / ".etcetera" / "journals").iterdir()), {})
+    checkpoint = journal.directory / "checkpoint"
+    if what == "pipe":
+        checkpoint.unlink()
+        os.mkfifo(checkpoint)
+    else:
+        content = checkpoint.read_bytes()[:-32]
+        old, new = {
+            "length": (rb'"frames_length": \d+', b'"frames_length": 4611686018427387904'),
+            "time": (rb'"written": "[^"]+"', b'"written": "9999-12-31T23:59:59-23:59"'),
+        }[what]
+        content = re.sub(old, new, content, count=1)
+        checkpoint.write_bytes(content + hashlib.sha256(content).digest())
+    (found,) = etc.clean(config=site.config)
+    assert (found.kind, found.removed, found.reason) == ("journal", True, "it is damaged")
+    assert etc.clean(config=site.config) == []
+
+
+def test_a_push_comes_meanwhile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a journal is looked at, a push can have it; then it is left alone."""
+    found = next(iter((site.config.home / ".etcetera" / "journals").iterdir()))
+    held = Journal(found, {})
+
+    def slow(root: Path) -> Scan:
+        assert held.lock()
+        return scan(root)
+
+    monkeypatch.setattr(cleaning, "scan", slow)
+    (site.source / "data" / "train" / "new").touch()
+    assert site.clean() == []
+    held.close()
+    assert found.exists()

@@ -22,7 +22,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "repository").mkdir()
     monkeypatch.setenv("ETC_URL", (tmp_path / "repository").as_uri())
     root = make_dataset(tmp_path / "flower")
-    (root / "README.md").write_text("# Flower\n\nA *red* one. \x1b[2J[evil](http://evil)\n")
+    (root / "README.md").write_text(
+        "# Flower\n\nA *red* one. \x1b[2J[evil](http://evil)\n\n"
+        "<https://x/%1b]0;PWNED%1b%5c> <mailto:a@%1bb> <https://x/%c2%9b> &#x202e; &rlm;\n\n"
+        "| a |\n| --- |\n| <https://x/%1b]0;TABLE%1b%5c> |\n"
+    )
     assert main(["-q", "register", str(root)]) == 0
     assert main(["-q", "push", "flower"]) == 0
     return root
@@ -177,7 +181,8 @@ def test_terminal(where: list[str], root: Path) -> None:
     assert "Flower" in seen
     assert "# Flower" not in seen
     assert "\x1b[2J" not in seen
-    assert "\x1b]8" not in seen
+    for driving in ("\x1b]", "\x1b\\", "\x1bb", "\x9b", "\u202e", "\u200f"):
+        assert driving not in seen
     status, seen = on_terminal("cat", *where, "flower", "data/train/naïve ☃.txt")
     assert (status, seen) == (0, "snow\r\n")
     status, seen = on_terminal("cat", *where, "flower", "data/train/deep/er/x.bin")

@@ -202,3 +202,18 @@ def test_pickled(config: etc.Config) -> None:
     """Workers get a file system of their own."""
     files = pickle.loads(pickle.dumps(EtceteraFileSystem(config)))  # noqa: S301
     assert files.cat_file("tables/README.md") == b"# Tables\n"
+
+
+def test_links_that_lead_upwards(tmp_path: Path, config: etc.Config) -> None:
+    """Walking a tree follows no links to directories, and ends."""
+    root = tmp_path / "loop"
+    for name in ("a", "b"):
+        (root / "data" / "train" / name).mkdir(parents=True)
+        (root / "data" / "train" / name / "up").symlink_to("..")
+        (root / "data" / "train" / name / "x").write_text(name)
+    etc.register(root, config=config)
+    etc.push("loop", config=config)
+    files = fsspec.filesystem("etc")
+    assert files.find("loop") == ["loop/data/train/a/x", "loop/data/train/b/x"]
+    assert files.info("loop/data/train/a/up/b/up")["type"] == "directory"
+    assert files.cat("loop/data/train/a/up/b/x") == b"b"

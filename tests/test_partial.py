@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 import etcetera as etc
-from etcetera.errors import AlreadyExists, InvalidDataset, NetworkError, NothingSelected, UsageError
+from etcetera.errors import (
+    AlreadyExists,
+    InvalidDataset,
+    NetworkError,
+    NoSpace,
+    NothingSelected,
+    UsageError,
+)
 from etcetera.stores.memory import MemoryStore, memory_store
 from etcetera.transfer.archive import open_archive
 from etcetera.transfer.index import Segment
@@ -328,6 +335,39 @@ class TestResume:
         assert result.received is not None
         assert result.received < 29 * MiB
         assert list(staging.iterdir()) == []
+
+    @pytest.mark.parametrize("trouble", ["line", "space"])
+    async def test_fails_again(
+        self, tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What earlier pulls have fetched stays, however soon the next one breaks off."""
+        monkeypatch.setattr("etcetera.pulling._WORTH_KEEPING", MiB)
+        site = Site(tmp_path)
+        source = make_large_dataset(tmp_path / "source", 30 * MiB, files=10)
+        await asyncio.to_thread(site.publish, source)
+        site.store.calls.clear()
+        site.store.faults["read", 7] = NetworkError("the line is dead")
+        with pytest.raises(NetworkError):
+            await etc.apull("set", config=site.config)
+        monkeypatch.setattr("etcetera.pulling._WORTH_KEEPING", 1 << 60)
+        site.store.calls.clear()
+        with monkeypatch.context() as patch:
+            if trouble == "line":
+                site.store.faults["read", 2] = NetworkError("the line is dead")
+            else:
+
+                def full(*_: object) -> None:
+                    raise NoSpace("the disk is full")
+
+                patch.setattr("etcetera.pulling.check_space", full)
+            with pytest.raises((NetworkError, NoSpace)) as caught:
+                await etc.apull("set", config=site.config)
+        assert "etc clean --force" in caught.value.__notes__[0]
+        site.store.faults.clear()
+        result = await etc.apull("set", config=site.config)
+        assert snapshot(result.path) == snapshot(source)
+        assert result.received is not None
+        assert result.received < 29 * MiB
 
     def test_what_is_left_is_not_believed(self, site: Site, tmp_path: Path) -> None:
         """Files with another content, links and directories in their place are fetched anew."""

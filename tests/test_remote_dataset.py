@@ -11,8 +11,10 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,7 @@ from etcetera.errors import (
     UsageError,
 )
 from etcetera.stores.memory import memory_store
+from etcetera.transfer import read_ahead
 from tests.datasets import make_dataset, settle
 from tests.servers import S3Server, make_moto_bucket
 
@@ -364,3 +367,59 @@ def test_a_loop_keeps_little(compressible: bool, moto: S3Server, tmp_path: Path)
     size, peak = map(int, done.stdout.split())
     assert size == 200 * MiB
     assert peak <= 128 * MiB
+
+
+async def test_a_loop_that_is_given_up(config: etc.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cancellation comes out as what it is, while what it waits for is still going on."""
+    unpack = read_ahead._unpack
+    begun = threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        time.sleep(0.3)
+        return unpack(*arguments)
+
+    monkeypatch.setattr(read_ahead, "_unpack", slow)
+    async with await etc.aremote("flower", config) as remote:
+
+        async def loop() -> None:
+            async for _ in remote.afiles("data"):
+                pass
+
+        looping = asyncio.create_task(loop())
+        while not begun.is_set():  # noqa: ASYNC110 - a thread tells nobody here
+            await asyncio.sleep(0.001)
+        looping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looping
+        monkeypatch.undo()
+        assert [one.path async for one in remote.afiles("data/train/rose.txt")]
+
+
+def test_ranges_of_one_file(config: etc.Config) -> None:
+    """What lies in the same frames is fetched once, in any order and with overlaps."""
+    store = memory_store(str(config.url))
+    with etc.remote("flower", config) as remote:
+        remote.partitions()
+        before = store.bytes_read
+        ranges = [(start, start + 10) for start in range(len(LARGE) - 20_000, 0, -20_000)]
+        ranges += [(5, 5), (len(LARGE), len(LARGE) + 9), (0, len(LARGE) + 9)]
+        pieces = remote.read_ranges("data/test/large.bin", ranges)
+        assert pieces == [LARGE[start:stop] for start, stop in ranges]
+        assert store.bytes_read - before < len(LARGE) + MiB
+
+
+def test_links_to_the_dataset_itself(tmp_path: Path) -> None:
+    """A link may lead to the root."""
+    root = make_dataset(tmp_path / "flower")
+    (root / "assets" / "root").symlink_to("..")
+    config = etc.Config(f"memory://{secrets.token_hex(8)}", tmp_path / "home")
+    etc.register(root, config=config)
+    etc.push("flower", config=config)
+    with etc.remote("flower", config) as remote:
+        link = remote.file("assets/root")
+        assert link.is_dir()
+        assert "assets/root/data" in [one.path for one in link.iterdir()]
+        assert (link / "data" / "train" / "rose.txt").read_bytes() == (
+            root / "data/train/rose.txt"
+        ).read_bytes()

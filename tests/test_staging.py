@@ -113,3 +113,31 @@ def test_interrupted_removal(dead: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_nothing_to_sweep(tmp_path: Path) -> None:
     """No directory, nothing to do."""
     sweep(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("linked", ["entry", "directory", "private"])
+def test_links_are_not_followed(linked: str, tmp_path: Path) -> None:
+    """CR-28: where a link leads, nothing is swept, however old."""
+    victim = tmp_path / "victim"
+    (victim / "old").mkdir(parents=True)
+    (victim / "old" / "file").touch()
+    home = tmp_path / "home"
+    (home / ".etcetera").mkdir(parents=True)
+    if linked == "entry":
+        (home / ".etcetera" / "trash").mkdir()
+        (home / ".etcetera" / "trash" / "x.0000").symlink_to(victim)
+    elif linked == "directory":
+        (home / ".etcetera" / "trash").symlink_to(victim)
+    else:
+        (home / ".etcetera").rmdir()
+        (victim / "trash").mkdir()
+        (victim / "old").rename(victim / "trash" / "old")
+        (home / ".etcetera").symlink_to(victim)
+    before = sorted(victim.rglob("*"))
+    for path in before:
+        os.utime(path, (1, 1))
+    os.utime(victim, (1, 1))
+    sweep(home / ".etcetera" / "trash")
+    if linked == "entry":
+        staging.discard(home / ".etcetera" / "trash" / "x.0000")
+    assert sorted(victim.rglob("*")) == before

@@ -195,7 +195,7 @@ def test_command_line(config: etc.Config, root: Path, capsys: pytest.CaptureFixt
     assert "copied inside the repository" in capsys.readouterr().out
     store(config).publish("set.tgz", b"no archive" * MiB, overwrite=True)
     assert main([*arguments, "-f"]) == 0
-    assert "all of it sent: the older archive is of no use" in capsys.readouterr().out
+    assert "all of it sent: nobody here has pushed, pulled or verified" in capsys.readouterr().out
 
 
 @pytest.fixture(params=["moto", "rclone"])
@@ -239,3 +239,21 @@ def test_servers(
             region="us-east-1",
         )
         assert snapshot(etc.pull(name, config=other).path) == snapshot(root)
+
+
+def test_only_what_was_checked_is_copied(config: etc.Config, root: Path, tmp_path: Path) -> None:
+    """An archive of somebody else may hold other bytes than its index says: it is read first."""
+    store(config).publish("set.tgz", store(config).objects["set.tgz"][1], overwrite=True)
+    rewrite(root, 120)
+    result = etc.push("set", True, config)
+    assert result.copied == 0
+    assert result.why_whole is not None
+    assert "etc verify -r" in result.why_whole
+    store(config).publish("set.tgz", store(config).objects["set.tgz"][1], overwrite=True)
+    assert etc.verify("set", True, config).problem is None
+    rewrite(root, 121)
+    assert etc.push("set", True, config).copied > 0
+    other = etc.Config(config.url, tmp_path / "other", part_size="5MiB")
+    etc.pull("set", config=other)
+    rewrite(other.home / "set", 122)
+    assert etc.push("set", True, other).copied > 0

@@ -18,6 +18,7 @@ from etcetera.errors import (
     InvalidName,
     UsageError,
 )
+from etcetera.home import Home
 from etcetera.pins import Lock, Pin, read_lock
 from etcetera.transfer.options import MiB
 from tests.datasets import make_dataset, make_large_dataset, snapshot
@@ -234,6 +235,18 @@ def test_lock_leaves_out(flower: Path, config: etc.Config, other: etc.Config) ->
     assert "changed since it was pulled" in lock.left_out["flower"]
     with pytest.raises(DatasetNotFound):
         etc.lock(["none"], other)
+
+
+def test_lock_leaves_out_links(flower: Path, config: etc.Config) -> None:
+    """What came by a link is nowhere that a lock file could name; and a name counts once."""
+    receipt = Home(config.home).receipt("flower")
+    assert receipt is not None
+    assert len(etc.lock(["flower", "flower"], config).datasets) == 1
+    Home(config.home).write_receipt(replace(receipt, repository="https://host/flower.tgz"))
+    assert "by a link" in etc.lock(config=config).left_out["flower"]
+    (status,) = etc.status("flower", config)
+    assert status.state == "unknown"
+    assert "--repository" in str(status.reason)
 
 
 def test_any_name_survives(tmp_path: Path) -> None:

@@ -228,6 +228,27 @@ async def test_trouble_passes(server: WebServer, hasty: None) -> None:
     assert await read(server.url("/set.tgz")) == DATA
 
 
+@pytest.mark.parametrize("query", ["SECRET", "(a)&Signature=SECRET", "a=%22x%22&b=SECRET"])
+@pytest.mark.parametrize("header", ["Content-Length", "X-Long"])
+async def test_nonsense_shows_no_query(
+    server: WebServer, query: str, header: str, hasty: None
+) -> None:
+    """However strange the query, an answer that is none brings it into no message."""
+    server.tricks = [Reply(200, {header: "x" * 10_000})] * 20
+    url = server.url("/set.tgz").partition("?")[0] + f"?{query}"
+    assert type(await refusal(url)) is NetworkError
+
+
+async def test_proxy_with_a_password(
+    server: WebServer, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
+    """A proxy that refuses is named without its password."""
+    monkeypatch.setenv("http_proxy", f"http://user:SECRET@127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("no_proxy", "localhost")
+    server.tricks = [Reply(407)] * 20
+    await refusal("http://far.invalid/far.tgz")
+
+
 async def test_nothing_listens(server: WebServer, hasty: None) -> None:
     """Nobody there is a network error."""
     url = server.url("/set.tgz")

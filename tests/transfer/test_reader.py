@@ -261,3 +261,19 @@ async def test_forgeries(lie: str, forged: bytes) -> None:
     for path, content in found.items():
         if path in FORGED_TREE and content is not None:
             assert content == FORGED_TREE[path].content
+
+
+@pytest.mark.parametrize("how", ["name", "content"])
+async def test_empty_files_are_checked_too(how: str, forged: bytes) -> None:
+    """What has no content must at least be there, and be nothing."""
+    empty = next(
+        path for path, node in FORGED_TREE.items() if node.kind == "f" and not node.content
+    )
+    forgery = Forgery.of(forged)
+    if how == "name":
+        forgery.rename(empty, f"{empty}x")
+    else:
+        forgery.set_digest(empty, "0" * 64)
+    async with reading(forgery.build()) as (reader, _):
+        with pytest.raises(ArchiveError):
+            await reader.open(f"{empty}x" if how == "name" else empty)
