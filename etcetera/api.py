@@ -85,7 +85,7 @@ async def adataset(
         )
     if digest is not None:
         await scanning(require_digest, home, name, digest)
-    return await in_thread(_open, home, name)
+    return await in_thread(_open, home, name, config)
 
 
 async def als(
@@ -428,12 +428,13 @@ async def _pull_missing(
             await pulling.run()
 
 
-def _open(home: Home, name: str) -> Dataset:
+def _open(home: Home, name: str, config: Config) -> Dataset:
     dataset = Dataset(home.path / name, name)
     receipt = home.receipt(name)
     if receipt is not None and receipt.selections:
         dataset.partial = True
-        _logger.warning("Only a part of %s is here; etc pull %s fetches the rest", name, name)
+        rest = config.called(name, receipt.repository)
+        _logger.warning("Only a part of %s is here; etc pull %s fetches the rest", name, rest)
     return dataset
 
 

@@ -190,6 +190,21 @@ class Config:
         """Return the names of all repositories, as :meth:`repository` takes them."""
         return sorted(self._repositories)
 
+    def called(self, name: str, url: str) -> str:
+        """What a dataset in the repository with this URL is called on the command line.
+
+        Args:
+            name: Of the dataset.
+            url: As :func:`redact_url` leaves it; it need not be configured.
+
+        Returns:
+            ``NAME``, ``lab:NAME``; or ``…:NAME`` if the repository has no name.
+        """
+        settings = self.repository_at(url)
+        if settings is not None and settings.name == DEFAULT_REPOSITORY:
+            return name
+        return f"{settings.name if settings is not None else '…'}:{name}"
+
     def repository_at(self, url: str) -> RepositorySettings | None:
         """Return the settings of the repository that has *url*; ``None`` if none has.
 

@@ -130,6 +130,8 @@ class DirectoryNotFound(InvalidDataset, NotFound):
 class PartitionNotFound(InvalidDataset, KeyError):
     """The dataset has no such partition."""
 
+    exit_code = NotFound.exit_code
+
 
 class ArchiveError(EtceteraError, ValueError):
     """An archive that cannot be installed."""

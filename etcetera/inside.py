@@ -115,6 +115,8 @@ def open_local(name: str, path: str, config: Config) -> BinaryIO:
         raise _no_dataset(name)
     file = Dataset(home.path / name, name).file(path_in_dataset(path))
     with os_errors(f"opening {file}"):
+        if file.is_dir():
+            raise PathNotFound(f"{path} in {name} is a directory: name a file in it")
         if not file.is_file():
             raise PathNotFound(
                 f"There is no file {path} in {name}; etc ls {name} shows what there is"

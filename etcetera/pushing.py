@@ -129,9 +129,10 @@ class Pushing:
         dataset = Dataset(self.home.path / name, name)
         receipt = self.home.receipt(name)
         if receipt is not None and receipt.selections:
+            whole = self.config.called(name, receipt.repository)
             raise InvalidDataset(
                 f"Only a part of {name} is here, and a part is not published as the whole: pull "
-                f"the rest (etc pull {name}), or register a copy of it under another name"
+                f"the rest (etc pull {whole}), or register a copy of it under another name"
             )
         return dataset
 

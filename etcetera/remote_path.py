@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from etcetera.errors import PathNotFound, UsageError
 from etcetera.remote_reading import AnyFile
@@ -113,11 +113,31 @@ class RemotePath:
         # What a link leads to has to be looked up.
         return cls(dataset, row.path, entry if row.kind != "l" else None)
 
-    def open(self) -> io.BufferedIOBase:
-        """Open the file as a seekable binary file; see :meth:`RemoteDataset.open`."""
-        if self._content is not None:
-            return io.BytesIO(self._content)
-        return self.dataset.open(self.path)
+    @overload
+    def open(self, mode: Literal["rb"] = "rb") -> io.BufferedIOBase: ...
+
+    @overload
+    def open(
+        self, mode: Literal["r", "rt"], encoding: str = "utf-8", newline: str | None = None
+    ) -> io.TextIOWrapper: ...
+
+    def open(
+        self, mode: str = "rb", encoding: str = "utf-8", newline: str | None = None
+    ) -> io.BufferedIOBase | io.TextIOWrapper:
+        """Open the file as a seekable one; see :meth:`RemoteDataset.open`.
+
+        Args:
+            mode: ``"rb"`` for bytes, ``"r"`` for text.
+            encoding: Of text.
+            newline: As for the built-in function ``open``.
+
+        Raises:
+            UsageError: It is another mode: remote datasets are only read.
+        """
+        if mode not in ("rb", "r", "rt"):
+            raise UsageError(f"A remote file is opened with mode 'rb' or 'r', not {mode!r}")
+        file = self.dataset.open(self.path) if self._content is None else io.BytesIO(self._content)
+        return file if mode == "rb" else io.TextIOWrapper(file, encoding, newline=newline)
 
     def read_bytes(self) -> bytes:
         """Return the content of the file, which is there already in a loop over a directory."""

@@ -148,4 +148,6 @@ async def begin_files(reader: AnyReader, below: str) -> Batches:
 async def _no_file(reader: AnyReader, path: str) -> PathNotFound:
     if await look_up(reader, path) is not None:
         return PathNotFound(f"{path or '.'} is a directory: name a file in it")
-    return PathNotFound(f"There is no file {path} in the dataset")
+    return PathNotFound(
+        f"There is no file {path} in the dataset; etc ls -r NAME shows what there is"
+    )

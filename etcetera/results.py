@@ -68,7 +68,10 @@ class PullResult:
     partial: bool = False
     """Whether only a part of the dataset is there now."""
     received: int | None = None
-    """Bytes of the archive that were fetched for files; ``None`` in a dry run without an index."""
+    """Bytes of the archive that were fetched for files.
+
+    In a dry run at most, since what is here already is not fetched; ``None`` without an index.
+    """
     kept: Path | None = None
     """Where the replaced dataset is, if no repository has a copy of it."""
     seconds: float = 0.0

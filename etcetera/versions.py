@@ -87,7 +87,8 @@ async def alock(names: Iterable[str] = (), config: Config | None = None) -> Lock
     if isinstance(names, str):
         raise UsageError(f"A list of names is wanted: [{names!r}], not {names!r}")
     config = await loaded(config)
-    return await scanning(_lock, Home(config.home), [check_name(name) for name in names])
+    names = [check_name(name) for name in names]
+    return await scanning(_lock, Home(config.home), names, config)
 
 
 async def async_(
@@ -125,13 +126,14 @@ async def async_(
     for pin, settings in zip(pins, repositories, strict=True):
         action = await scanning(_action, home, pin)
         kept = None
-        if action != "nothing" and not dry_run:
+        if action != "nothing":
             pulled = await apull(
                 pin.name,
                 action == "replace",
                 config,
                 repository=settings.name,
                 digest=pin.digest,
+                dry_run=dry_run,
                 progress=progress,
             )
             kept = pulled.kept
@@ -223,7 +225,7 @@ def _unknown(
     )
 
 
-def _lock(home: Home, names: list[str], stop: threading.Event) -> Lock:
+def _lock(home: Home, names: list[str], config: Config, stop: threading.Event) -> Lock:
     pins: list[Pin] = []
     left_out: dict[str, str] = {}
     for name in dict.fromkeys(names or home.names()):
@@ -233,10 +235,11 @@ def _lock(home: Home, names: list[str], stop: threading.Event) -> Lock:
         except EtceteraError as error:
             left_out[name] = f"cannot be looked at: {error}"
             continue
-        if receipt is not None and receipt.selections:
-            reason = f"is only a part: etc pull {name} fetches the rest"
-        elif receipt is not None and is_link(receipt.repository):
+        if receipt is not None and is_link(receipt.repository):
             reason = "came by a link, which others may not have, or not for long"
+        elif receipt is not None and receipt.selections:
+            whole = config.called(name, receipt.repository)
+            reason = f"is only a part: etc pull {whole} fetches the rest"
         if receipt is None or reason is not None:
             left_out[name] = str(reason)
             continue

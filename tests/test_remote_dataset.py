@@ -102,6 +102,19 @@ def test_paths_are_like_those_of_pathlib(config: etc.Config) -> None:
         ]  # fmt: skip
 
 
+def test_files_are_opened_like_others(config: etc.Config, root: Path) -> None:
+    """With a mode, for text as well, also in a loop that has the content already."""
+    path = "data/train/naïve ☃.txt"
+    with etc.remote("flower", config) as remote:
+        (looped,) = [one for one in remote["train"] if one.path == path]
+        for one in (remote.file(path), looped):
+            with one.open("r") as text, one.open("rb") as file, one.open() as plain:
+                assert text.read() == (root / path).read_text()
+                assert file.read() == plain.read() == (root / path).read_bytes()
+            with pytest.raises(UsageError, match="mode"):
+                one.open("w")  # type: ignore[call-overload]
+
+
 def test_files_are_seekable(config: etc.Config) -> None:
     """A file is read and sought in as a local one."""
     local = io.BytesIO(LARGE)

@@ -15,6 +15,7 @@ from etcetera.errors import (
     ConfigError,
     DatasetNotFound,
     DigestMismatch,
+    InvalidDataset,
     InvalidName,
     UsageError,
 )
@@ -235,6 +236,26 @@ def test_lock_leaves_out(flower: Path, config: etc.Config, other: etc.Config) ->
     assert "changed since it was pulled" in lock.left_out["flower"]
     with pytest.raises(DatasetNotFound):
         etc.lock(["none"], other)
+
+
+def test_parts_say_where_the_rest_is(flower: Path, config: etc.Config, tmp_path: Path) -> None:
+    """The advice names the repository."""
+    etc.push("flower", config=config, repository="lab")
+    etc.pull("lab:flower", True, config, partitions=["train"])
+    assert "etc pull lab:flower fetches" in etc.lock(config=config).left_out["flower"]
+    with pytest.raises(InvalidDataset, match="etc pull lab:flower"):
+        etc.push("flower", True, config)
+    assert config.called("x", "s3://elsewhere") == "…:x"
+
+
+def test_dry_sync_looks_at_the_digest(
+    flower: Path, config: etc.Config, other: etc.Config, tmp_path: Path
+) -> None:
+    """What cannot be done is not promised."""
+    (tmp_path / "etc.lock").write_text(str(etc.lock(config=config)))
+    push_another(flower, config)
+    with pytest.raises(DigestMismatch):
+        etc.sync(tmp_path / "etc.lock", other, dry_run=True)
 
 
 def test_lock_leaves_out_links(flower: Path, config: etc.Config) -> None:

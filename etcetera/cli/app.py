@@ -311,7 +311,7 @@ def pull(
     config = options.load()
     from etcetera import blocking
     from etcetera.cli.progress import shown
-    from etcetera.links import called
+    from etcetera.links import called, is_link
     from etcetera.repository import split_name
 
     if (given := _name_after_as(new_name or [])) is not None:
@@ -332,7 +332,8 @@ def pull(
             dry_run=dry_run,
             progress=progress,
         )
-    render.pulled(options, result)
+    whole = None if is_link(source) else f"{source}:{local_name}" if source else local_name
+    render.pulled(options, result, whole)
 
 
 @app.command(

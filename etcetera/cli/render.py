@@ -131,8 +131,15 @@ def _compression(levels: dict[int, int]) -> str:
     return f"compression: {', '.join(words)}"
 
 
-def pulled(options: "Options", result: "PullResult") -> None:
-    """Show what was installed, or would be."""
+def pulled(options: "Options", result: "PullResult", whole: str | None) -> None:
+    """Show what was installed, or would be.
+
+    Args:
+        options: Of the command.
+        result: What was done.
+        whole: What the whole of it is called; ``None`` if it came by a link, of which the
+            repositories know nothing.
+    """
     if options.json:
         show_json(asdict(result))
         return
@@ -145,8 +152,9 @@ def pulled(options: "Options", result: "PullResult") -> None:
     if result.dry_run:
         replacing = ", replacing the one there" if result.replaces else ""
         show(f"Would pull {result.name} from {result.url} to {result.path}{replacing}")
-        fetched = f"{human_size(result.received)} of " if result.received is not None else ""
-        show(f"  {content}, from {fetched}{archive}")
+        if result.received is not None:
+            archive = f"{human_size(result.received)} of {archive}, without what is here already"
+        show(f"  {content}, from {archive}")
         return
     show(f"{'Replaced' if result.replaces else 'Pulled'} {result.name}: {result.path}")
     show(f"  {content}, from an archive of {_pace(result.archive_bytes, result)}")
@@ -155,10 +163,7 @@ def pulled(options: "Options", result: "PullResult") -> None:
     show(f"  {result.url}")
     show(f"  digest {result.digest}")
     if result.partial:
-        # What a link led to may be called otherwise in the repository, or be in none.
-        rest = f": etc pull {result.name} fetches the rest"
-        known = result.url.endswith(f"/{result.name}.tgz")
-        show(f"  this is a part of it{rest if known else ''}")
+        show(f"  this is a part of it{f': etc pull {whole} fetches the rest' if whole else ''}")
     if result.kept is not None:
         show(f"  the dataset it replaced is in no repository, and kept: {result.kept}")
 
@@ -189,10 +194,7 @@ def info(options: "Options", result: "DatasetInfo") -> None:
         ("size", _size(result.bytes)),
         ("archive", _size(result.archive_bytes)),
         ("digest", result.digest or _why_no_digest(result)),
-        (
-            "partial",
-            "only a part of the dataset with this digest is here" if result.partial else None,
-        ),
+        ("partial", _partial(result)),
     ]
     for line in columns([(key, value) for key, value in rows if value is not None]):
         show(line)
@@ -221,6 +223,16 @@ def _size(size: int | None) -> str | None:
     if size is None or size < 1024:
         return None if size is None else human_size(size)
     return f"{human_size(size)} ({size:,} bytes)"
+
+
+def _partial(result: "DatasetInfo") -> str | None:
+    from etcetera.links import is_link
+
+    if not result.partial:
+        return None
+    if is_link(result.repository):
+        return "this is a part of a dataset, and the digest is that of the part"
+    return "only a part of the dataset with this digest is here"
 
 
 def _why_no_digest(result: "DatasetInfo") -> str:
