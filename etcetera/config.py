@@ -334,8 +334,8 @@ def _expand(path: str, prefix: str, base: Path | None = None) -> Path:
 
 def _read_file(path: Path) -> dict[str, object]:
     table, status = read_toml(path, "configuration file")
-    if _holds_secret(table):
-        _warn_if_exposed(path, status)
+    for what, advice in _exposures(path, table, status):
+        _logger.warning("%s: %s", what, advice)
     return table
 
 
@@ -383,15 +383,29 @@ def _holds_secret(table: Mapping[str, object]) -> bool:
     )
 
 
-def _warn_if_exposed(path: Path, status: os.stat_result) -> None:
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        _logger.warning("%s holds a secret key and others may open it: chmod 600 %s", path, path)
-    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
-        _logger.warning(
-            "%s holds a secret key and belongs to another user: chown it, then chmod 600 %s",
-            path,
-            path,
+def exposures(path: Path) -> list[tuple[str, str]]:
+    """Say what is wrong with the permissions of a configuration file, and what to do.
+
+    Raises:
+        ConfigError: It cannot be read any more.
+    """
+    return _exposures(path, *read_toml(path, "configuration file"))
+
+
+def _exposures(
+    path: Path, table: Mapping[str, object], status: os.stat_result
+) -> list[tuple[str, str]]:
+    found = []
+    if _holds_secret(table) and stat.S_IMODE(status.st_mode) & 0o077:
+        found.append((f"{path} holds a secret key and others may open it", f"chmod 600 {path}"))
+    if _holds_secret(table) and hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        found.append(
+            (
+                f"{path} holds a secret key and belongs to another user",
+                f"chown it, then chmod 600 {path}",
+            )
         )
+    return found
 
 
 def _check_home(value: object, prefix: str, file: Path | None) -> Path:
