@@ -294,5 +294,5 @@ def clean(
 def doctor(
     config: Config | None = None, *, repository: str | None = None, write: bool = False
 ) -> Diagnosis:
-    """Say what is wrong with settings, home and repository; see :func:`etcetera.diagnosis.adoctor`."""
+    """Say what is wrong, and what to do; see :func:`etcetera.diagnosis.adoctor`."""
     return run_blocking(diagnosis.adoctor, config, repository=repository, write=write)

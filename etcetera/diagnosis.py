@@ -80,7 +80,7 @@ def _look_at_home(config: Config, write: bool) -> list[Finding]:
     if write:
         return findings + try_out(there, "home", links=False)
     advice = "etc doctor --write tries it"
-    return [*findings, unknown("home writing", "locks, names and syncing", advice)]
+    return [*findings, unknown("home writing", "locks, names and syncing were not tried", advice)]
 
 
 def _no_repository(config: Config) -> Finding:

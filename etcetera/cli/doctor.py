@@ -69,7 +69,7 @@ def _show(options: Options, found: "Diagnosis") -> None:
         return
     shown = [one for one in found.findings if one.status != "ok" or not options.quiet]
     if is_terminal():
-        rows = []
+        rows: list[tuple[str, str, str]] = []
         for one in shown:
             rows.append((one.status, one.check, one.message))
             if one.advice:

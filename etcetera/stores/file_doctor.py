@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from etcetera import atomic
-from etcetera.errors import os_errors
-from etcetera.findings import RESERVED, Finding, fine, problem, reporting, unknown, warning
+from etcetera.errors import EtceteraError, os_errors
+from etcetera.findings import RESERVED, Finding, failure, fine, problem, reporting, unknown, warning
 
 LITTLE_SPACE = 1 << 30
 """Bytes; less of free space is worth a word."""
@@ -25,25 +25,20 @@ def look_at(directory: Path, check: str) -> tuple[list[Finding], Path | None]:
         What was found, and the directory, or the one in which it could be made; ``None`` if it is
         of no use.
     """
-    findings: list[Finding] = []
-    with reporting(findings, check), os_errors(f"looking at {directory}"):
-        there = directory
-        while not os.path.lexists(there):
-            there = there.parent
-        if not there.is_dir():
-            why = "leads nowhere" if not there.exists() else "is not a directory"
-            findings.append(
-                problem(check, f"{there} {why}", "remove it, or name another directory")
-            )
-            return findings, None
-        if not os.access(there, os.R_OK | os.X_OK):
-            findings.append(
-                problem(check, f"{there} must not be read", "check who owns it and its permissions")
-            )
-            return findings, None
-        findings.append(_space(there, check))
-        return findings, there
-    return findings, None
+    try:
+        with os_errors(f"looking at {directory}"):
+            there = directory
+            while not os.path.lexists(there):
+                there = there.parent
+            if not there.is_dir():
+                what = f"{there} is not a directory"
+                return [problem(check, what, "remove it, or name another directory")], None
+            if not os.access(there, os.R_OK | os.X_OK):
+                advice = "check who owns it and its permissions"
+                return [problem(check, f"{there} must not be read", advice)], None
+            return [_space(there, check)], there
+    except EtceteraError as error:
+        return [failure(check, error)], None
 
 
 def is_writable(directory: Path) -> bool:
@@ -76,20 +71,23 @@ def try_out(directory: Path, check: str, *, links: bool) -> list[Finding]:
             home.
     """
     findings: list[Finding] = []
-    with reporting(findings, f"{check} writing"), os_errors(f"writing to {directory}"):
-        with tempfile.TemporaryDirectory(prefix=RESERVED, dir=directory) as made:
-            tried = Path(made)
-            (tried / "file").write_bytes(b"etc doctor")
-            findings.append(fine(f"{check} writing", f"files can be made in {directory}"))
-            findings.append(_try_lock(tried / "file", check))
-            with reporting(findings, f"{check} names"), os_errors("giving files their names"):
-                findings.append(_try_links(tried, check) if links else _try_names(tried, check))
-            with reporting(findings, f"{check} syncing"), os_errors("writing to the disk"):
-                atomic.sync(tried / "file")
-                atomic.sync(tried)
-                if not links:
-                    atomic.sync_filesystem(tried)
-                findings.append(fine(f"{check} syncing", "what is written reaches the disk"))
+    with (
+        reporting(findings, f"{check} writing"),
+        os_errors(f"writing to {directory}"),
+        tempfile.TemporaryDirectory(prefix=RESERVED, dir=directory) as made,
+    ):
+        tried = Path(made)
+        (tried / "file").write_bytes(b"etc doctor")
+        findings.append(fine(f"{check} writing", f"files can be made in {directory}"))
+        findings.append(_try_lock(tried / "file", check))
+        with reporting(findings, f"{check} names"), os_errors("giving files their names"):
+            findings.append(_try_links(tried, check) if links else _try_names(tried, check))
+        with reporting(findings, f"{check} syncing"), os_errors("writing to the disk"):
+            atomic.sync(tried / "file")
+            atomic.sync(tried)
+            if not links:
+                atomic.sync_filesystem(tried)
+            findings.append(fine(f"{check} syncing", "what is written reaches the disk"))
     return findings
 
 
@@ -169,6 +167,10 @@ def examine(directory: Path, *, write: bool) -> list[Finding]:
         findings += try_out(directory, "repository", links=True)
     else:
         findings.append(
-            unknown("repository writing", "locks, names and syncing", "etc doctor --write tries it")
+            unknown(
+                "repository writing",
+                "locks, names and syncing were not tried",
+                "etc doctor --write tries it",
+            )
         )
     return findings

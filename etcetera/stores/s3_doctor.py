@@ -62,7 +62,7 @@ _ANSWERS = frozenset[str | int]({301, 307, 400, 401, 403})
 """What a refused listing is answered with."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # botocore puts it into a dictionary
 class _Heard:
     """What the head lines of all answers tell beside the answer."""
 
@@ -74,7 +74,7 @@ class _Heard:
     def __call__(self, response_dict: dict[str, Any] | None = None, **_: object) -> None:
         headers = (response_dict or {}).get("headers", {})
         self.region = str(headers.get("x-amz-bucket-region", self.region))
-        with suppress(ValueError, TypeError, OverflowError):
+        with suppress(LookupError, ValueError, TypeError, OverflowError):
             self.behind = parsedate_to_datetime(headers["date"]).timestamp() - time.time()
 
 
@@ -110,7 +110,7 @@ async def examine(
     else:
         await examination.read()
         why = "needs credentials" if connection.anonymous else "etc doctor --write tries it"
-        what = "conditional writes, checksums, part copy, public objects"
+        what = "conditional writes, checksums, part copy and public objects were not tried"
         findings.append(unknown("write", what, why))
     return findings
 
@@ -209,7 +209,10 @@ class _Examination:
                 for entry in page.get("Contents", ()):
                     if entry["Key"].endswith(".tgz") and entry["Size"] > 16:
                         self.archive = describe(self.connection.place, entry["Key"], entry)
-            found = [fine("list", f"{self.connection.place.url} can be listed")]
+            text = f"{self.connection.place.url} can be listed"
+            if self.archive is None:
+                text += "; it has no datasets: if that is wrong, correct the url"
+            found = [fine("list", text)]
         except Refused as refusal:
             found = [self._meaning(refusal)]
             go_on = found[0].check == "list"
@@ -221,9 +224,7 @@ class _Examination:
         return go_on
 
     def _no_answer(self, error: EtceteraError) -> Finding:
-        from botocore.exceptions import SSLError
-
-        if isinstance(error, NetworkError) and isinstance(error.__cause__, SSLError):
+        if isinstance(error, NetworkError) and "cannot be trusted" in str(error):
             return problem(
                 "endpoint",
                 str(error).rpartition("; ")[0],
@@ -237,23 +238,21 @@ class _Examination:
         code, said = refusal.code, str(refusal)
         if code == "InvalidAccessKeyId":
             return problem(
-                "credentials",
+                "access",
                 f"the server does not know the access key ({said})",
                 "correct aws_access_key_id, or endpoint_url if it is the key of another server",
             )
         if code == "SignatureDoesNotMatch":
             return problem(
-                "credentials",
+                "access",
                 f"the secret key is not the one of the access key ({said})",
                 "copy both of them again",
             )
         if code in _EXPIRED:
-            return problem(
-                "credentials", f"they are expired ({said})", "log in again, or renew them"
-            )
+            return problem("access", f"they are expired ({said})", "log in again, or renew them")
         if code in ("RequestTimeTooSkewed", "RequestExpired"):
             return problem(
-                "credentials",
+                "access",
                 f"the signatures of this machine have another time than the server ({said})",
                 "set the clock of this machine",
             )
