@@ -249,7 +249,9 @@ class _Examination:
                 "copy both of them again",
             )
         if code in _EXPIRED:
-            return problem("access", f"they are expired ({said})", "log in again, or renew them")
+            return problem(
+                "access", f"the credentials are expired ({said})", "log in again, or renew them"
+            )
         if code in ("RequestTimeTooSkewed", "RequestExpired"):
             return problem(
                 "access",
