@@ -17,6 +17,7 @@ DEFAULT_REPOSITORY = "default"
 
 _SECRETS = ("aws_secret_access_key", "aws_session_token")
 _OLD_SECRET = "aws_access_key_secret"  # noqa: S105 - the name of a key, as etcetera 0.0.12 had it
+_KEY_PAIR = ("aws_access_key_id", "aws_secret_access_key")
 _REPOSITORY_KEYS = (
     "url",
     "public",
@@ -240,7 +241,8 @@ class Config:
             for key in _REPOSITORY_KEYS
             if key in values
         }
-        _check_key_pair(self._top_level, prefixes.get("aws_access_key_id", ""))
+        given = (prefixes[key] for key in _KEY_PAIR if key in self._top_level)
+        _check_key_pair(self._top_level, next(given, ""))
         self.url = cast("str | None", self._top_level.get("url"))
         self.transfer = TransferOptions(
             **{  # type: ignore[arg-type]  # only level may be None
@@ -460,7 +462,7 @@ def _has_credentials(url: str) -> bool:
 
 
 def _check_key_pair(values: Mapping[str, object], prefix: str) -> None:
-    if ("aws_access_key_id" in values) != ("aws_secret_access_key" in values):
+    if len([key for key in _KEY_PAIR if key in values]) == 1:
         raise ConfigError(
             f"{prefix}aws_access_key_id and aws_secret_access_key go together: give both or neither"
         )
