@@ -159,6 +159,16 @@ class TestSettings:
         ]  # fmt: skip
         assert not etc.doctor().ok
 
+    def test_missing(self, said: Said, tmp_path: Path) -> None:
+        """So is one that was named and is not there."""
+        file = tmp_path / "nothing.toml"
+        assert said("--config", str(file), status=7) == [
+            (
+                "problem", "settings", f"There is no configuration file {file}",
+                "correct it: nothing else can be checked before",
+            )
+        ]  # fmt: skip
+
     def test_readable_by_others(self, said: Said, user: Path, tmp_path: Path) -> None:
         """A file with keys in it that others may read is warned of."""
         (tmp_path / "there").mkdir()

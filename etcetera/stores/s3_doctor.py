@@ -339,7 +339,7 @@ class _Examination:
         """Ask for a piece of some archive."""
         if self.archive is None:
             self.findings.append(
-                unknown("read", "there is no archive to try it on", "push a dataset")
+                unknown("read", "no archive is known to try it on", "push a dataset")
             )
             return
         with reporting(self.findings, "read"), answering(self.connection.place):

@@ -65,17 +65,23 @@ class Scratch:
 
     async def remove(self) -> str:
         """Remove everything; return what to say if something is left."""
+        reasons = []
         try:
             with anyio.fail_after(GRACE_SECONDS):
-                for upload in [*self.uploads, *await self._unknown_uploads()]:
-                    await abort(self.connection, self.key, upload)
-                if self._wrote:
-                    await self._delete()
+                for remove in (self._abort, self._delete):
+                    try:
+                        await remove()
+                    except EtceteraError as error:
+                        reasons.append(str(error))
         except TimeoutError:
-            return self.left(f"no answer within {GRACE_SECONDS:.0f} s")
-        except EtceteraError as error:
-            return self.left(str(error))
-        return ""
+            reasons.append(f"no answer within {GRACE_SECONDS:.0f} s")
+        return self.left(", ".join(reasons)) if reasons else ""
+
+    async def _abort(self) -> None:
+        self.uploads += await self._unknown_uploads()
+        while self.uploads:
+            await abort(self.connection, self.key, self.uploads[-1])
+            self.uploads.pop()
 
     async def _unknown_uploads(self) -> list[str]:
         """The ids of uploads whose beginning was not answered."""
@@ -88,6 +94,8 @@ class Scratch:
             return [upload["UploadId"] for upload in page.get("Uploads", ())]
 
     async def _delete(self) -> None:
+        if not self._wrote:
+            return
         try:
             for version in self._versions:
                 await self._remove_object(VersionId=version)
@@ -96,18 +104,23 @@ class Scratch:
             raise
         if not self._versions or await look(self.connection, self.key, blind=True):
             await self._remove_object()
+        self._wrote = False
 
     async def _remove_object(self, **arguments: Any) -> None:
         await self.connection.call("delete_object", writes=True, Key=self.key, **arguments)
 
     def left(self, reason: str) -> str:
         """What to say if something could not be removed."""
-        place = self.connection.place
-        words = ["aws", "s3", "rm", f"s3://{place.bucket}/{self.key}"]
-        words += ["--endpoint-url", place.endpoint]
+        bucket = self.connection.place.bucket
+        where = ["--bucket", bucket, "--key", self.key]
+        commands = [
+            ["aws", "s3api", "abort-multipart-upload", *where, "--upload-id", upload]
+            for upload in self.uploads
+        ]
+        if self._wrote or not commands:
+            commands.append(["aws", "s3", "rm", f"s3://{bucket}/{self.key}"])
+        more = ["--endpoint-url", self.connection.place.endpoint]
         if self.connection.profile:
-            words += ["--profile", self.connection.profile]
-        return (
-            f"s3://{place.bucket}/{self.key} may be left ({reason}); remove it with: "
-            f"{shlex.join(words)}"
-        )
+            more += ["--profile", self.connection.profile]
+        text = " && ".join(shlex.join([*command, *more]) for command in commands)
+        return f"s3://{bucket}/{self.key} may be left ({reason}); remove it with: {text}"

@@ -97,8 +97,12 @@ class _Trial:
                 self.findings += await check_reading(self.connection, info)
             with reporting(self.findings, "uploads"):
                 await self._try_upload(info, data)
+            upload = ""
             with reporting(self.findings, "public"):
-                await self._try_public()
+                upload = await self._try_public()
+            if upload:
+                with reporting(self.findings, "aborting"):
+                    await self._try_abort(upload)
 
     async def _put(
         self, data: bytes, expected: Collection[str | int] = (), **arguments: Any
@@ -281,8 +285,8 @@ class _Trial:
         advice = "do not push there; tell whoever runs the server"
         self.findings.append(problem("uploads", text, advice))
 
-    async def _try_public(self) -> None:
-        """Begin an upload that everybody could read, and abort it."""
+    async def _try_public(self) -> str:
+        """Begin an upload that everybody could read; return its id."""
         try:
             answer = await self.scratch.request(
                 "create_multipart_upload",
@@ -296,12 +300,14 @@ class _Trial:
                 self.findings.append(problem("public", text, advice))
             else:
                 self.findings.append(fine("public", f"{text}; public = true would not work"))
-            return
+            return ""
         self.findings.append(
             fine("public", "the server does not refuse public = true; nothing was made public")
         )
-        with answering(self.connection.place):
-            upload = answer["UploadId"]
+        return str(answer["UploadId"])
+
+    async def _try_abort(self, upload: str) -> None:
+        """Abort an upload, and see whether it is gone."""
         await abort(self.connection, self.scratch.key, upload)
         try:
             async for _ in list_parts(self.connection, self.scratch.key, upload):

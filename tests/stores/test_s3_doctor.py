@@ -467,6 +467,16 @@ class TestTricks:
         assert checksums.status == "ok"
         assert checksums.message.endswith("(CRC-32)")
 
+    async def test_left_upload(self, fake: FakeS3) -> None:
+        """So is an upload; the object is removed all the same."""
+        tricks(fake, "abort", error(403, "AccessDenied"))
+        removing = (await examine(fake.settings(), write=True))["removing"]
+        assert fake.objects == {}
+        assert removing.status == "problem"
+        for upload in fake.uploads:
+            assert f"--upload-id {upload} --endpoint-url {fake.endpoint}" in removing.advice
+        assert "s3 rm" not in removing.advice
+
     async def test_endless_uploads(self, fake: FakeS3) -> None:
         """A server that keeps what was aborted is warned of."""
         tricks(fake, "abort", Answer(204))
