@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         clean,
         create,
         dataset,
+        doctor,
         info,
         lock,
         ls,
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
     )
     from etcetera.cleaning import aclean
     from etcetera.config import Config
+    from etcetera.diagnosis import adoctor
     from etcetera.errors import EtceteraError
+    from etcetera.findings import Diagnosis, Finding
     from etcetera.pins import Lock, Pin
     from etcetera.progress import Progress
     from etcetera.remote_dataset import RemoteDataset
@@ -75,7 +78,9 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "DatasetStatus",
+    "Diagnosis",
     "EtceteraError",
+    "Finding",
     "Leftover",
     "Lock",
     "PartitionInfo",
@@ -90,6 +95,7 @@ __all__ = [
     "aclean",
     "acreate",
     "adataset",
+    "adoctor",
     "ainfo",
     "alock",
     "als",
@@ -105,6 +111,7 @@ __all__ = [
     "clean",
     "create",
     "dataset",
+    "doctor",
     "info",
     "lock",
     "ls",
@@ -135,6 +142,7 @@ _MODULES = {
         "api",
     ),
     "aclean": "cleaning",
+    "adoctor": "diagnosis",
     "ashare": "sharing",
     "averify": "verification",
     **dict.fromkeys(("alock", "astatus", "async_"), "versions"),
@@ -142,9 +150,10 @@ _MODULES = {
         ("clean", "create", "dataset", "info", "ls", "pull", "purge", "push", "register", "remote"),
         "blocking",
     ),
-    **dict.fromkeys(("lock", "share", "status", "sync", "verify"), "blocking"),
+    **dict.fromkeys(("doctor", "lock", "share", "status", "sync", "verify"), "blocking"),
     "Config": "config",
     "EtceteraError": "errors",
+    **dict.fromkeys(("Diagnosis", "Finding"), "findings"),
     "Progress": "progress",
     **dict.fromkeys(("Lock", "Pin"), "pins"),
     "RemoteDataset": "remote_dataset",
@@ -154,7 +163,7 @@ _MODULES = {
     **dict.fromkeys(("DatasetStatus", "ShareResult", "SyncResult", "VerifyResult"), "results"),
 }
 
-_ASYNC = ("api", "cleaning", "sharing", "verification", "versions")
+_ASYNC = ("api", "cleaning", "diagnosis", "sharing", "verification", "versions")
 """Where the async functions are."""
 
 

@@ -13,9 +13,10 @@ from typing import ParamSpec, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
-from etcetera import api, cleaning, inside, sharing, verification, versions
+from etcetera import api, cleaning, diagnosis, inside, sharing, verification, versions
 from etcetera.config import Config
 from etcetera.dataset import Dataset
+from etcetera.findings import Diagnosis
 from etcetera.pins import Lock
 from etcetera.progress import ProgressCallback
 from etcetera.remote_dataset import RemoteDataset
@@ -288,3 +289,10 @@ def clean(
         force=force,
         dry_run=dry_run,
     )
+
+
+def doctor(
+    config: Config | None = None, *, repository: str | None = None, write: bool = False
+) -> Diagnosis:
+    """Say what is wrong, and what to do; see :func:`etcetera.diagnosis.adoctor`."""
+    return run_blocking(diagnosis.adoctor, config, repository=repository, write=write)

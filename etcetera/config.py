@@ -17,6 +17,7 @@ DEFAULT_REPOSITORY = "default"
 
 _SECRETS = ("aws_secret_access_key", "aws_session_token")
 _OLD_SECRET = "aws_access_key_secret"  # noqa: S105 - the name of a key, as etcetera 0.0.12 had it
+_KEY_PAIR = ("aws_access_key_id", "aws_secret_access_key")
 _REPOSITORY_KEYS = (
     "url",
     "public",
@@ -259,7 +260,8 @@ class Config:
             for key in _REPOSITORY_KEYS
             if key in values
         }
-        _check_key_pair(self._top_level, prefixes.get("aws_access_key_id", ""))
+        given = (prefixes[key] for key in _KEY_PAIR if key in self._top_level)
+        _check_key_pair(self._top_level, next(given, ""))
         self.url = cast("str | None", self._top_level.get("url"))
         self.transfer = TransferOptions(
             **{  # type: ignore[arg-type]  # only level may be None
@@ -356,8 +358,8 @@ def _expand(path: str, prefix: str, base: Path | None = None) -> Path:
 
 def _read_file(path: Path) -> dict[str, object]:
     table, status = read_toml(path, "configuration file")
-    if _holds_secret(table):
-        _warn_if_exposed(path, status)
+    for what, advice in _exposures(path, table, status):
+        _logger.warning("%s: %s", what, advice)
     return table
 
 
@@ -410,15 +412,29 @@ def _holds_secret(table: Mapping[str, object]) -> bool:
     )
 
 
-def _warn_if_exposed(path: Path, status: os.stat_result) -> None:
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        _logger.warning("%s holds a secret key and others may open it: chmod 600 %s", path, path)
-    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
-        _logger.warning(
-            "%s holds a secret key and belongs to another user: chown it, then chmod 600 %s",
-            path,
-            path,
+def exposures(path: Path) -> list[tuple[str, str]]:
+    """Say what is wrong with the permissions of a configuration file, and what to do.
+
+    Raises:
+        ConfigError: It cannot be read any more.
+    """
+    return _exposures(path, *read_toml(path, "configuration file"))
+
+
+def _exposures(
+    path: Path, table: Mapping[str, object], status: os.stat_result
+) -> list[tuple[str, str]]:
+    found = []
+    if _holds_secret(table) and stat.S_IMODE(status.st_mode) & 0o077:
+        found.append((f"{path} holds a secret key and others may open it", f"chmod 600 {path}"))
+    if _holds_secret(table) and hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        found.append(
+            (
+                f"{path} holds a secret key and belongs to another user",
+                f"chown it, then chmod 600 {path}",
+            )
         )
+    return found
 
 
 def _check_home(value: object, prefix: str, file: Path | None) -> Path:
@@ -473,7 +489,7 @@ def _has_credentials(url: str) -> bool:
 
 
 def _check_key_pair(values: Mapping[str, object], prefix: str) -> None:
-    if ("aws_access_key_id" in values) != ("aws_secret_access_key" in values):
+    if len([key for key in _KEY_PAIR if key in values]) == 1:
         raise ConfigError(
             f"{prefix}aws_access_key_id and aws_secret_access_key go together: give both or neither"
         )

@@ -293,7 +293,19 @@ class TestCommands:
 
     @pytest.mark.parametrize(
         "command",
-        ["ls", "register", "create", "push", "pull", "purge", "info", "clean", "config", "demo"],
+        [
+            "ls",
+            "register",
+            "create",
+            "push",
+            "pull",
+            "purge",
+            "info",
+            "clean",
+            "config",
+            "demo",
+            "doctor",
+        ],
     )
     def test_help(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
         """Each command explains itself, also its options that all share."""

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import etcetera as etc
+from etcetera.findings import RESERVED
 from tests.datasets import make_large_dataset, settle, snapshot
 from tests.servers import S3Server, make_moto_bucket
 from tests.signals import inherited
@@ -220,6 +221,25 @@ def test_completing(site: Site) -> None:
         site.interrupt(running, answer)
     assert etc.ls(True, site.config) == ["big"]
     etc.push("big", True, site.config)
+
+
+EXAMINING = [
+    pytest.param(Hold("POST", "uploads"), id="beginning"),
+    pytest.param(Hold("PUT", "partNumber"), id="sending"),
+]
+
+
+@pytest.mark.parametrize("hold", EXAMINING)
+def test_examining(site: Site, hold: Hold) -> None:
+    """Interrupted while it tries what the server can do, etc doctor leaves nothing there."""
+    site.proxy.hold = hold
+    with site.start("doctor", "--write") as running:
+        assert hold.reached.wait(30)
+        site.interrupt(running, hold.go_on.set)
+    connection = http.client.HTTPConnection(site.proxy.upstream, timeout=30)
+    connection.request("GET", f"/{site.bucket}")
+    assert RESERVED.encode() not in connection.getresponse().read()
+    connection.close()
 
 
 @pytest.mark.parametrize("indexed", [True, False], ids=["indexed", "not indexed"])

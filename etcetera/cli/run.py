@@ -25,7 +25,7 @@ _SWITCH_SECONDS = 0.0005
 def run(arguments: Sequence[str]) -> int:
     """Run ``etc`` with *arguments* and return its exit status."""
     # These register their commands.
-    from etcetera.cli import checks, cleaning, inside, sharing  # noqa: F401
+    from etcetera.cli import checks, cleaning, doctor, inside, sharing  # noqa: F401
     from etcetera.cli.app import app
 
     began = perf_counter()

@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError, StoreError
+from etcetera.findings import Finding
 
 if TYPE_CHECKING:
     from etcetera.stores.http import HttpObject, HttpStream
@@ -281,6 +282,14 @@ class Store(Protocol):
         Raises:
             UsageError: The store has no such URLs, or none that lives so long.
             NotAllowed: Everybody can read the object, so that nothing of it can be kept back.
+        """
+
+    async def examine(self, *, write: bool) -> Sequence[Finding]:
+        """Find out what is wrong with the store, and what it can do; raises nothing of that.
+
+        Args:
+            write: Whether to try also what has to be written; under one name that no dataset has,
+                and that is gone again when this ends, however it ends.
         """
 
 

@@ -8,10 +8,11 @@ import errno
 import os
 import shlex
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -35,6 +36,7 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
+from etcetera.findings import Finding
 from etcetera.stores import (
     CannotCopy,
     CannotResume,
@@ -59,6 +61,7 @@ from etcetera.stores.common import (
     time_from,
     uninterrupted,
 )
+from etcetera.stores.file_doctor import examine
 from etcetera.stores.file_parts import (
     Descriptor,
     adopt_part,
@@ -370,6 +373,10 @@ class FileStore:
     async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:  # noqa: ARG002 - it refuses
         """Refuse; see :class:`etcetera.stores.Store`."""
         raise no_links(self.url)
+
+    async def examine(self, *, write: bool) -> Sequence[Finding]:
+        """Look at the directory; see :class:`etcetera.stores.Store`."""
+        return await self.run(partial(examine, self.directory, write=write))
 
     def _delete(self, key: str) -> None:
         try:

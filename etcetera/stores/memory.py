@@ -2,7 +2,7 @@
 
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
+from etcetera.findings import Finding, fine
 from etcetera.stores import (
     CannotCopy,
     CannotResume,
@@ -316,3 +317,8 @@ class MemoryStore:
     async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:  # noqa: ARG002 - it refuses
         """Refuse; see :class:`etcetera.stores.Store`."""
         raise no_links(self.url)
+
+    async def examine(self, *, write: bool) -> Sequence[Finding]:  # noqa: ARG002 - it can do everything
+        """Say that there is nothing to be examined; see :class:`etcetera.stores.Store`."""
+        await self.enter("examine")
+        return [fine("repository", "it lies in the memory of this process, and ends with it")]

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from etcetera.errors import (
     NetworkError,
     TruncatedArchive,
 )
+from etcetera.findings import Finding
 from etcetera.stores import (
     Data,
     ObjectInfo,
@@ -37,6 +38,7 @@ from etcetera.stores.ranges import (
 )
 from etcetera.stores.s3_client import STALL_SECONDS, Connection
 from etcetera.stores.s3_copy import why_no_copies
+from etcetera.stores.s3_doctor import examine
 from etcetera.stores.s3_errors import Place, Refused, answering
 from etcetera.stores.s3_publish import (
     Publication,
@@ -271,6 +273,10 @@ class S3Store:
     async def share(self, key: str, seconds: int, part: PinnedRange | None) -> SharedUrl:
         """Sign a URL; see :class:`etcetera.stores.Store`."""
         return await sign_url(self.connection, self._key(key), seconds, part, public=self.public)
+
+    async def examine(self, *, write: bool) -> Sequence[Finding]:
+        """Ask the server for everything; see :class:`etcetera.stores.Store`."""
+        return await examine(self.connection, self.prefix, public=self.public, write=write)
 
 
 def _interpret(

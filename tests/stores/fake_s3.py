@@ -25,7 +25,8 @@ class Request:
         """Say in one word what is asked for."""
         if "uploadId" in self.query or "uploads" in self.query:
             put = "copy" if "x-amz-copy-source" in self.headers else "part"
-            words = {"PUT": put, "DELETE": "abort", "GET": "parts"}
+            get = "uploads" if "uploads" in self.query else "parts"
+            words = {"PUT": put, "DELETE": "abort", "GET": get}
             return words.get(self.method, "create" if "uploads" in self.query else "complete")
         return "list" if self.path.count("/") == 1 else self.method.lower()
 
@@ -70,6 +71,8 @@ class FakeS3:
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     keeps_metadata: bool = True
+    always: dict[str, str] = field(default_factory=dict)
+    """Head lines of every answer."""
 
     @property
     def operations(self) -> list[str]:
@@ -87,6 +90,8 @@ class FakeS3:
         key = unquote(request.path.partition("/bucket/")[2])
         upload = request.query.get("uploadId", [""])[0]
         match request.operation:
+            case "copy" | "part" | "parts" if upload not in self.uploads:
+                return error(404, "NoSuchUpload")
             case "list":
                 return Answer(body=b"<ListBucketResult></ListBucketResult>")
             case "create":
@@ -99,8 +104,8 @@ class FakeS3:
                 return Answer(headers={"ETag": digest(request.body)})
             case "copy":
                 return self._copy(request, upload)
-            case "parts":
-                return self._parts(request, upload)
+            case "parts" | "uploads":
+                return self._parts(request, upload) if upload else self._uploads()
             case "abort":
                 self.uploads.pop(upload, None)
                 return Answer(204)
@@ -158,6 +163,11 @@ class FakeS3:
             more += "</NextPartNumberMarker>"
         return Answer(body=f"<R>{parts}{more}</R>".encode())
 
+    def _uploads(self) -> Answer:
+        """All uploads, whatever they are of."""
+        found = (f"<Upload><UploadId>{name}</UploadId></Upload>" for name in self.uploads)
+        return Answer(body=f"<R>{''.join(found)}</R>".encode())
+
     def _metadata(self, request: Request) -> dict[str, str]:
         if not self.keeps_metadata:
             return {}
@@ -194,6 +204,7 @@ class FakeS3:
             else:
                 result = trick(request, lambda: self.serve(request))
                 answer = result if isinstance(result, Answer) else await result
+            answer.headers = self.always | answer.headers
             if not answer.silent:
                 _send(writer, answer, with_body=request.method != "HEAD")
                 await writer.drain()

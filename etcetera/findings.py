@@ -1,0 +1,73 @@
+"""What ``etc doctor`` finds, in plain words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from etcetera.errors import EtceteraError
+
+RESERVED = ".etcetera-doctor-"
+"""What everything is called, with a random end, that a check makes and removes again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check has found."""
+
+    check: str
+    """What was looked at, in a word or two."""
+    status: Literal["ok", "warning", "problem", "unknown"]
+    """``warning``: it works, but something is missing; ``unknown``: nobody could tell."""
+    message: str
+    """What is so, and what that means."""
+    advice: str = ""
+    """What to do; empty if there is nothing to be done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Everything that was found."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no problem; there may be warnings."""
+        return all(finding.status != "problem" for finding in self.findings)
+
+
+def fine(check: str, message: str) -> Finding:
+    """Say that something is as it should be."""
+    return Finding(check=check, status="ok", message=message)
+
+
+def warning(check: str, message: str, advice: str) -> Finding:
+    """Say that something works, but not as well as it could."""
+    return Finding(check=check, status="warning", message=message, advice=advice)
+
+
+def problem(check: str, message: str, advice: str) -> Finding:
+    """Say that something does not work."""
+    return Finding(check=check, status="problem", message=message, advice=advice)
+
+
+def unknown(check: str, message: str, advice: str = "") -> Finding:
+    """Say that nothing could be found out."""
+    return Finding(check=check, status="unknown", message=message, advice=advice)
+
+
+def failure(check: str, error: EtceteraError) -> Finding:
+    """Say that a check failed; the errors of etcetera end with what to do."""
+    message, _, advice = str(error).rpartition("; ")
+    notes = getattr(error, "__notes__", ())
+    return problem(check, message or advice, "; ".join((*([advice] if message else []), *notes)))
+
+
+@contextmanager
+def reporting(findings: list[Finding], check: str) -> Iterator[None]:
+    """Add to *findings* what goes wrong, instead of raising it."""
+    try:
+        yield
+    except EtceteraError as error:
+        findings.append(failure(check, error))

@@ -1,0 +1,355 @@
+"""What is wrong between here and a bucket: asked for step by step, nothing is written."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+
+from etcetera.errors import EtceteraError, NetworkError, NotAllowed, RepositoryNotFound
+from etcetera.findings import (
+    RESERVED,
+    Finding,
+    failure,
+    fine,
+    problem,
+    reporting,
+    unknown,
+    warning,
+)
+from etcetera.stores import ObjectInfo
+from etcetera.stores.s3_client import CONNECT_SECONDS, Connection, travels_in_the_clear
+from etcetera.stores.s3_errors import Refused, answering
+from etcetera.stores.s3_publish import describe
+from etcetera.stores.s3_trial import try_writing
+from etcetera.stores.s3_trial_reading import ATTEMPTS, check_reading
+
+ANSWER_SECONDS = 20.0
+"""How long to wait for the answer to one question."""
+WRONG_SECONDS = 300.0
+"""How far a clock may be off; servers refuse requests that are 5 to 15 minutes off."""
+INEXACT_SECONDS = 30.0
+"""How far any clock is off now and then."""
+
+_ORIGINS = {
+    "explicit": "a key in the settings",
+    "env": "a key in the environment (AWS_ACCESS_KEY_ID)",
+    "shared-credentials-file": "a key in the AWS credentials file (~/.aws/credentials)",
+    "config-file": "a key in the AWS configuration file (~/.aws/config)",
+    "custom-process": "a key from the program that the AWS profile names",
+    "sso": "single sign-on",
+    "login": "aws login",
+    "assume-role": "a role that the AWS profile assumes",
+    "assume-role-with-web-identity": "a role, by a web identity token",
+    "container-role": "the role of this container",
+    "iam-role": "the role of this instance",
+}
+_ELSEWHERE = {
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
+_ANSWERS = frozenset[str | int]({301, 307, 400, 401, 403})
+"""What a refused listing is answered with."""
+
+
+@dataclass(slots=True, eq=False)  # botocore puts it into a dictionary
+class _Heard:
+    """What the head lines of all answers tell beside the answer."""
+
+    behind: float | None = None
+    """Seconds by which the clock of this machine is behind the server's."""
+    region: str = ""
+    """Of the bucket."""
+
+    def __call__(self, response_dict: dict[str, Any] | None = None, **_: object) -> None:
+        headers = (response_dict or {}).get("headers", {})
+        self.region = str(headers.get("x-amz-bucket-region", self.region))
+        with suppress(LookupError, ValueError, TypeError, OverflowError):
+            self.behind = parsedate_to_datetime(headers["date"]).timestamp() - time.time()
+
+
+async def examine(
+    connection: Connection, prefix: str, *, public: bool, write: bool
+) -> list[Finding]:
+    """Examine a bucket; see :meth:`etcetera.stores.Store.examine`.
+
+    Args:
+        connection: To the bucket.
+        prefix: Of all keys; empty, or ending with a slash.
+        public: Whether what is pushed should be readable by everybody.
+        write: Whether to try also what has to be written.
+    """
+    try:
+        client = await connection.get_client()
+    except EtceteraError as error:
+        return [failure("credentials" if isinstance(error, NotAllowed) else "endpoint", error)]
+    examination = _Examination(connection, prefix, str(client.meta.region_name))
+    client.meta.events.register("response-received.s3", examination.heard)
+    findings = examination.findings
+    findings.append(_credentials(connection, client._request_signer._credentials))
+    reached = await _reach(connection)
+    findings.append(reached)
+    if reached.status == "problem":
+        return findings
+    if not await examination.look_at_list():
+        return findings
+    await examination.look_for_nothing()
+    key = f"{prefix}{RESERVED}{secrets.token_hex(8)}"
+    if write and not connection.anonymous:
+        await try_writing(connection, key, findings, public=public)
+    else:
+        await examination.read()
+        why = "needs credentials" if connection.anonymous else "etc doctor --write tries it"
+        what = "conditional writes, checksums, part copy and public objects were not tried"
+        findings.append(unknown("write", what, why))
+    return findings
+
+
+def _credentials(connection: Connection, credentials: Any) -> Finding:
+    """Say which there are and where they come from, and nothing of what they are."""
+    if connection.anonymous:
+        return warning(
+            "credentials",
+            "there are none: a bucket that everybody may read can be pulled from, not pushed to",
+            "set aws_access_key_id and aws_secret_access_key, or a profile, in ~/.etc.toml",
+        )
+    text = _ORIGINS.get(credentials.method, f"found by {credentials.method}")
+    if connection.profile and credentials.method != "explicit":
+        text += f", profile {connection.place.show(connection.profile)}"
+    # Of those that botocore renews itself.
+    ends = getattr(credentials, "_expiry_time", None)
+    if ends is not None:
+        text += f", until {ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        if ends < datetime.now(UTC):
+            return problem("credentials", f"{text}: expired", "log in again, or renew them")
+    elif credentials.token:
+        text += ", for a while: it has a session token"
+    return fine("credentials", text)
+
+
+async def _reach(connection: Connection) -> Finding:
+    """Look for the server's address, and connect; nothing is sent."""
+    from botocore.utils import get_environ_proxies
+
+    endpoint = connection.place.endpoint
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if get_environ_proxies(endpoint):
+        return fine("endpoint", f"{endpoint}, by the proxy that the environment names")
+    try:
+        with anyio.fail_after(CONNECT_SECONDS):
+            await anyio.getaddrinfo(host, port)
+    except (OSError, UnicodeError):
+        return problem(
+            "endpoint",
+            f"nobody knows where {host} is: it has no address",
+            "correct endpoint_url or region, or mend the name service of this machine",
+        )
+    try:
+        with anyio.fail_after(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except OSError as error:
+        reasons = {TimeoutError: "does not answer", ConnectionRefusedError: "refuses to connect"}
+        reason = reasons.get(type(error), f"cannot be reached ({error.strerror or error})")
+        return problem(
+            "endpoint",
+            f"{host} {reason}, at port {port}",
+            "check endpoint_url, whether the server runs, the network and its firewalls",
+        )
+    if travels_in_the_clear(endpoint) and not connection.anonymous:
+        return warning(
+            "endpoint",
+            f"{endpoint} is not encrypted: everybody on the way can read the data",
+            "use https:// if the server has it",
+        )
+    return fine("endpoint", f"{endpoint} can be reached")
+
+
+@dataclass(slots=True)
+class _Examination:
+    """What is asked of a server that can be reached."""
+
+    connection: Connection
+    prefix: str
+    region: str
+    """In which requests are signed."""
+    heard: _Heard = field(default_factory=_Heard)
+    findings: list[Finding] = field(default_factory=list)
+    archive: ObjectInfo | None = None
+    """Some archive of the repository; its key as the bucket calls it."""
+
+    async def ask(
+        self, operation: str, expected: Collection[str | int], **arguments: Any
+    ) -> dict[str, Any]:
+        with answering(self.connection.place), anyio.fail_after(ANSWER_SECONDS):
+            return await self.connection.call(
+                operation, expected=expected, attempts=ATTEMPTS, **arguments
+            )
+
+    async def look_at_list(self) -> bool:
+        """Ask for a list of the repository; return whether to go on with other questions."""
+        go_on, found = True, []
+        try:
+            page = await self.ask(
+                "list_objects_v2", _ANSWERS, Prefix=self.prefix, Delimiter="/", MaxKeys=100
+            )
+            with answering(self.connection.place):
+                for entry in page.get("Contents", ()):
+                    if entry["Key"].endswith(".tgz") and entry["Size"] > 16:
+                        self.archive = describe(self.connection.place, entry["Key"], entry)
+            text = f"{self.connection.place.url} can be listed"
+            if self.archive is None:
+                text += "; it has no datasets: if that is wrong, correct the url"
+            found = [fine("list", text)]
+        except Refused as refusal:
+            found = [self._meaning(refusal)]
+            go_on = found[0].check == "list"
+        except RepositoryNotFound as error:
+            found, go_on = [failure("bucket", error)], False
+        except EtceteraError as error:
+            found, go_on = [self._no_answer(error)], False
+        self.findings += [*self._clock(), *self._region(), *found]
+        return go_on
+
+    def _no_answer(self, error: EtceteraError) -> Finding:
+        if isinstance(error, NetworkError) and "cannot be trusted" in str(error):
+            return problem(
+                "endpoint",
+                str(error).rpartition("; ")[0],
+                "if it has a certificate of your own authority, set AWS_CA_BUNDLE; if it is not "
+                "encrypted at all, write http:// instead of https://",
+            )
+        return failure("endpoint", error)
+
+    def _meaning(self, refusal: Refused) -> Finding:
+        """What a refused listing says."""
+        code, said = refusal.code, str(refusal)
+        if code == "InvalidAccessKeyId":
+            return problem(
+                "access",
+                f"the server does not know the access key ({said})",
+                "correct aws_access_key_id, or endpoint_url if it is the key of another server",
+            )
+        if code == "SignatureDoesNotMatch":
+            return problem(
+                "access",
+                f"the secret key is not the one of the access key ({said})",
+                "copy both of them again",
+            )
+        if code in _EXPIRED:
+            return problem(
+                "access", f"the credentials are expired ({said})", "log in again, or renew them"
+            )
+        if code in ("RequestTimeTooSkewed", "RequestExpired"):
+            return problem(
+                "access",
+                f"the signatures of this machine have another time than the server ({said})",
+                "set the clock of this machine",
+            )
+        if code in _ELSEWHERE:
+            return problem(
+                "region",
+                f"the bucket is in another region, or at another server ({said})",
+                "correct region and endpoint_url",
+            )
+        if refusal.status not in (401, 403):
+            return failure("endpoint", refusal)
+        if self.connection.anonymous:
+            return problem(
+                "list",
+                f"without credentials the repository must not be listed ({said})",
+                "set aws_access_key_id and aws_secret_access_key, or a profile, in ~/.etc.toml",
+            )
+        return problem(
+            "list",
+            f"the credentials must not list the repository ({said}): etc ls -r cannot work",
+            "ask the bucket's owner for the right s3:ListBucket",
+        )
+
+    def _clock(self) -> list[Finding]:
+        behind = self.heard.behind
+        if behind is None:
+            return [unknown("clock", "the server does not tell the time")]
+        if abs(behind) <= INEXACT_SECONDS:
+            return [fine("clock", "it goes as the server's does")]
+        here = datetime.now(UTC)
+        there = datetime.fromtimestamp(here.timestamp() + behind, UTC)
+        form = "%Y-%m-%d %H:%M UTC"
+        text = (
+            f"the clock of this machine is {_span(abs(behind))} "
+            f"{'behind' if behind > 0 else 'ahead'}: it is {here:{form}} here, {there:{form}} there"
+        )
+        advice = "set the clock, or let it be set (timedatectl set-ntp true)"
+        if abs(behind) <= WRONG_SECONDS:
+            return [warning("clock", text, advice)]
+        return [problem("clock", f"{text}; servers refuse what is signed with such a time", advice)]
+
+    def _region(self) -> list[Finding]:
+        if self.heard.region in ("", self.region):
+            return []
+        region = self.connection.place.show(self.heard.region)
+        return [
+            warning(
+                "region",
+                f"the bucket is in {region}, not in {self.region}: requests go there by a detour",
+                f'write region = "{region}"',
+            )
+        ]
+
+    async def look_for_nothing(self) -> None:
+        """Ask for an object that is not there: etcetera asks so whether a name is free."""
+        with reporting(self.findings, "absent names"):
+            try:
+                key = f"{self.prefix}{RESERVED}{secrets.token_hex(8)}"
+                await self.ask("head_object", {400, 403, 404}, Key=key)
+            except Refused as refusal:
+                if refusal.status == 404:
+                    self.findings.append(fine("absent names", "the server says which are free"))
+                    return
+                self.findings.append(
+                    warning(
+                        "absent names",
+                        f"of a name that is free the server says {refusal.status}, not 404: a push "
+                        "may not be able to tell whether a name is taken",
+                        "ask the bucket's owner for the right s3:ListBucket",
+                    )
+                )
+                return
+            self.findings.append(
+                problem(
+                    "absent names",
+                    "the server says of any name that it is taken",
+                    "check endpoint_url: is it an S3 server?",
+                )
+            )
+
+    async def read(self) -> None:
+        """Ask for a piece of some archive."""
+        if self.archive is None:
+            self.findings.append(
+                unknown("read", "no archive is known to try it on", "push a dataset")
+            )
+            return
+        with reporting(self.findings, "read"), answering(self.connection.place):
+            with anyio.fail_after(ANSWER_SECONDS):
+                self.findings += await check_reading(self.connection, self.archive)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    if seconds < 120 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.0f} hours" if seconds < 172800 else f"{seconds / 86400:.0f} days"
