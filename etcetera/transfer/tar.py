@@ -36,6 +36,7 @@ MAX_MTIME = 8**11 - 1
 _LAYOUT = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
 _TAIL = struct.Struct("1s100s8s80x155s12x")
 _POSIX, _GNU = b"ustar\x0000", b"ustar  \x00"
+_PADDING = bytes(12)
 _BLANK_SUM = 8 * ord(" ")
 """What the checksum field itself counts as."""
 
@@ -254,12 +255,19 @@ class _Raw(NamedTuple):
 
 def _parse(block: bytes, offset: int) -> _Raw:
     fields = _LAYOUT.unpack(block)
-    name, mode, _, _, size, mtime, checksum, typeflag, link, magic, *_, prefix = fields
+    name, mode, user, group, size, mtime, checksum, typeflag, link, magic = fields[:10]
+    prefix = fields[-1]
     if magic not in (_POSIX, _GNU):
         raise _corrupt(offset, "not a tar header (no ustar magic)")
     expected = byte_sum(block) - byte_sum(checksum) + _BLANK_SUM
     if _number(checksum, offset, "checksum") != expected:
         raise _corrupt(offset, "wrong header checksum")
+    if not block.endswith(_PADDING):
+        # Of star, whose prefix is shorter: what follows it some readers take for a part of it.
+        raise _corrupt(offset, "a header with more behind it")
+    for number in (user, group, *fields[12:14]):
+        # Not used, but to some readers the archive ends at a header that is not all numbers.
+        _number(number, offset, "owner or device", blank=True, signed=True)
     name = name.partition(b"\0")[0]
     if magic == _GNU and prefix.strip(b"\0"):
         # Some readers take it for a part of the path, others for times.
@@ -318,6 +326,8 @@ def _parse_pax(data: bytes, offset: int) -> dict[str, str]:
             raise _corrupt(offset, "a damaged pax record")
         key, value = body[:-1].split(b"=", 1)
         name = _text(key, offset)
+        if not name or "\0" in name:
+            raise _corrupt(offset, f"a pax record {name!r}")
         if name in records:
             raise _corrupt(offset, f"two pax records {name!r}")
         # Values that are not used may be binary (extended attributes).
