@@ -246,6 +246,12 @@ FRAMING: dict[str, tuple[type[ArchiveError], Pieces]] = {
     "TF-16-group": (CorruptArchive, lambda out: (_replaced(file(F), 116, b"00000x0\0"), HIDDEN)),
     "TF-16-device": (CorruptArchive, lambda out: (_replaced(file(F), 329, b"00000090"), HIDDEN)),
     "TF-17-NUL-in-key": (CorruptArchive, _record(b"path\0x", b"data/train/other")),
+    "TF-17-blank-before-key": (CorruptArchive, _pax_bytes(b"28  path=data/train/outside\n")),
+    "TF-17-tab-before-key": (CorruptArchive, _record(b"\tpath", b"data/train/outside")),
+    **{
+        f"TF-17-{key.decode()}-no-number": (CorruptArchive, _record(key, b"x"))
+        for key in (b"uid", b"gid", b"atime", b"ctime")
+    },
     "TF-17-empty-key": (CorruptArchive, _record(b"", b"x")),
     "TF-17-key-not-UTF-8": (CorruptArchive, _record(b"pa\xff", b"x")),
     "TF-17-length-over-the-next": (

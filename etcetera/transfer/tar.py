@@ -187,9 +187,10 @@ def read_members(stream: ByteStream) -> Iterator[Member]:
             yield Member(entry, offset)
             if stream.offset < (end := stream.mark + content):
                 stream.skip(end - stream.offset)
+    end = stream.offset
     for piece in stream.rest():
         if piece.count(0) != len(piece):
-            raise CorruptArchive("archive is corrupt: data after the end of the tar stream")
+            raise _corrupt(end, "something behind the end of the tar stream")
 
 
 def read_header(stream: ByteStream, dialects: set[str] | None = None) -> Entry | None:
@@ -326,7 +327,7 @@ def _parse_pax(data: bytes, offset: int) -> dict[str, str]:
             raise _corrupt(offset, "a damaged pax record")
         key, value = body[:-1].split(b"=", 1)
         name = _text(key, offset)
-        if not name or "\0" in name:
+        if not name or "\0" in name or name != name.strip():  # GNU tar skips blanks before it
             raise _corrupt(offset, f"a pax record {name!r}")
         if name in records:
             raise _corrupt(offset, f"two pax records {name!r}")
@@ -339,12 +340,21 @@ def _parse_pax(data: bytes, offset: int) -> dict[str, str]:
         position = end
     if any(name.startswith(_SIZE_RECORDS) for name in records):
         raise _corrupt(offset, "a pax record that gives the file another size to some readers")
+    for name in _PAX_NUMBERS:
+        _pax_number(records.get(name, "0"), offset, name)
+    for name in _PAX_TIMES:
+        _pax_time(records.get(name, "0"), offset, name)
     if records.get("hdrcharset", _UTF8) != _UTF8:
         raise _corrupt(offset, "names in another encoding than UTF-8")
     return records
 
 
-_PAX_USED = frozenset({"path", "linkpath", "size", "mtime", "hdrcharset"})
+_PAX_NUMBERS = ("uid", "gid")
+_PAX_TIMES = ("atime", "ctime")
+"""Not applied, but readers refuse the archive if these are no numbers."""
+_PAX_USED = frozenset(
+    {"path", "linkpath", "size", "mtime", "hdrcharset", *_PAX_NUMBERS, *_PAX_TIMES}
+)
 _SIZE_RECORDS = ("SCHILY.realsize", "SUN.")
 _UTF8 = "ISO-IR 10646 2000 UTF-8"
 
@@ -357,8 +367,8 @@ def _check_global(records: dict[str, str], offset: int) -> None:
 def _entry(raw: _Raw, pax: dict[str, str], longs: dict[bytes, str], offset: int) -> Entry:
     name = pax.get("path") or longs.get(b"L") or _text(raw.name, offset)
     link = pax.get("linkpath") or longs.get(b"K") or _text(raw.link, offset)
-    size = _pax_size(pax["size"], offset) if "size" in pax else raw.size
-    mtime = _pax_mtime(pax["mtime"], offset) if "mtime" in pax else raw.mtime
+    size = _pax_number(pax["size"], offset, "size") if "size" in pax else raw.size
+    mtime = _pax_time(pax["mtime"], offset, "mtime") if "mtime" in pax else raw.mtime
     mtime = min(mtime, MAX_MTIME)
     path = normal_path(name, offset)
     mode = raw.mode & 0o755 | 0o600
@@ -388,16 +398,16 @@ def _entry(raw: _Raw, pax: dict[str, str], longs: dict[bytes, str], offset: int)
     return Entry(path, "l", 0, 0o777, mtime, link)
 
 
-def _pax_size(value: str, offset: int) -> int:
+def _pax_number(value: str, offset: int, what: str) -> int:
     if not re.fullmatch(r"[0-9]{1,19}", value, re.ASCII) or int(value) >= 1 << 63:
-        raise _corrupt(offset, "size out of range")
+        raise _corrupt(offset, f"{what} out of range")
     return int(value)
 
 
-def _pax_mtime(value: str, offset: int) -> int:
+def _pax_time(value: str, offset: int, what: str) -> int:
     match = re.fullmatch(r"(-?[0-9]{1,18})(\.[0-9]*)?", value, re.ASCII)
     if match is None:
-        raise _corrupt(offset, "mtime is not a number")
+        raise _corrupt(offset, f"{what} is not a number")
     return max(0, int(match[1]))
 
 

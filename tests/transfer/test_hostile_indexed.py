@@ -45,7 +45,11 @@ def as_ours(tar: bytes) -> bytes:
 
 def _without_devices(block: bytes) -> bytes:
     blank = block[:148] + b" " * 8 + block[156:]
-    if block[257:262] != b"ustar" or block[148:156] != b"%06o\0 " % sum(blank):
+    if (
+        block[257:262] != b"ustar"
+        or block[329:345] != b"0000000\0" * 2
+        or block[148:156] != b"%06o\0 " % sum(blank)
+    ):
         return block
     blank = blank[:329] + bytes(16) + blank[345:]
     return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:]
@@ -72,7 +76,7 @@ def truthful(tar: bytes) -> list[Row]:
                 name = one.name.rstrip("/") if kind == "d" else one.name
                 rows.append(Row(name, kind, size, one.offset_data - position, content, target))
                 position = end
-    except (tarfile.TarError, ValueError, OverflowError, MemoryError):
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError):
         pass
     return rows + (innocent(tar[position:]) if position < len(tar) else [])
 
@@ -101,38 +105,37 @@ def indexed(tar: bytes, rows: list[Row]) -> bytes:
     return forgery.build()
 
 
-CLAIMS = {"innocent": innocent, "truthful": truthful}
-
-
 @pytest.fixture
 def outside(tmp_path: Path) -> Iterator[Path]:
-    """A directory beside the target that must be as it was, whatever happens."""
+    """A directory beside the targets that must be as it was, whatever happens."""
     canary = trees.write(tmp_path / "canary", {"file": trees.file(b"precious")})
     before = trees.everything(canary)
     yield canary
     assert trees.everything(canary) == before
-    assert {place.name for place in tmp_path.iterdir()} <= {"canary", "front", "index", "user"}
+    assert {place.name for place in tmp_path.iterdir()} <= {"canary", "0", "1", "front", "user"}
 
 
-@pytest.mark.parametrize("claim", CLAIMS)
-async def test_accepted(claim: str, outside: Path) -> None:
+async def test_accepted(outside: Path) -> None:
     """What these tests build is accepted, as long as index and members are what they should be."""
-    tar = member(Entry("data/train/innocent", "f", 700, 0o644, TIME), pad(b"x" * 700))
+    tar = member(Entry("data/train/innocent", "f", 700, 0o644, TIME), b"x" * 700)
     rows = [Row("data/train/innocent", "f", 700, BLOCK, b"x" * 700)]
     assert as_ours(tar) == tar
     assert truthful(tar) == rows
-    await pull_from(indexed(tar, rows), outside.parent / "index", indexed=True)
-    assert (outside.parent / "index/data/train/innocent").read_bytes() == b"x" * 700
+    await pull_from(indexed(tar, rows), outside.parent / "0", indexed=True)
+    assert (outside.parent / "0/data/train/innocent").read_bytes() == b"x" * 700
 
 
-@pytest.mark.parametrize("claim", CLAIMS)
 @pytest.mark.parametrize("case", REFUSED)
-async def test_refused(case: str, claim: str, outside: Path) -> None:
+async def test_refused(case: str, outside: Path) -> None:
     """Whatever the index says, a hostile archive is refused by it, and from the front as well."""
     tar = as_ours(pad(b"".join(REFUSED[case][1](bytes(outside)))))
-    data = indexed(tar, CLAIMS[claim](tar))
-    with pytest.raises(ArchiveError, match=r"'.*'|at byte \d+|index"):
-        await pull_from(data, outside.parent / "index", indexed=True)
+    claims = [innocent(tar)]
+    if case != "TF-18-digits":  # a regular expression of tarfile's would take minutes
+        claims.append(truthful(tar))
+    for number, claim in enumerate(claims):
+        data = indexed(tar, claim)
+        with pytest.raises(ArchiveError, match=r"'.*'|at byte \d+|index"):
+            await pull_from(data, outside.parent / str(number), indexed=True)
     if "orphan" not in case:  # now they have a member: the index
         with pytest.raises(ArchiveError):
             await pull_from(data, outside.parent / "front", indexed=False)
