@@ -99,6 +99,10 @@ FRAMING: dict[str, tuple[type[ArchiveError], Pieces]] = {
     "TF-11-member-after-end": (CorruptArchive, lambda out: (file(F, b"x"), END, HIDDEN)),
     "TF-11-byte-after-end": (CorruptArchive, lambda out: (file(F, b"x"), END, b"x")),
     "TF-12-single-zero-block": (CorruptArchive, lambda out: (file(F, b"x"), bytes(512), HIDDEN)),
+    "TF-12-single-zero-block-then-one": (
+        CorruptArchive,
+        lambda out: (file(F, b"x"), bytes(512), directory(D)),
+    ),
     "TF-13-slash-file": (CorruptArchive, lambda out: (file(F + b"/", b"x"),)),
     "TF-13-slash-file-old": (CorruptArchive, lambda out: (file(F + b"/", b"x", typeflag=b"\0"),)),
     "TF-13-slash-file-long": (
@@ -114,6 +118,7 @@ FRAMING: dict[str, tuple[type[ArchiveError], Pieces]] = {
     "TF-14-size-2^63": (CorruptArchive, field(size=base256(1 << 63))),
     "TF-14-size-2^87": (CorruptArchive, field(size=base256((1 << 87) - 1))),
     "TF-14-base256-first-byte": (CorruptArchive, field(size=b"\x81" + bytes(11))),
+    "TF-14-base256-first-byte-of-mode": (CorruptArchive, field(mode=b"\x81" + bytes(7))),
     "TF-14-pax-size-negative": (CorruptArchive, lambda out: (pax((b"size", b"-1")), file(F, b"x"))),
     "TF-14-pax-size-2^63": (
         CorruptArchive,
@@ -138,7 +143,7 @@ FRAMING: dict[str, tuple[type[ArchiveError], Pieces]] = {
     "TF-17-no-equals": (CorruptArchive, _pax_bytes(b"9 path x\n")),
     "TF-17-no-length": (CorruptArchive, _pax_bytes(b" path=x\n")),
     "TF-17-20-digits": (CorruptArchive, _pax_bytes(b"00000000000000000028 path=x\n")),
-    "TF-17-leading-zero": (CorruptArchive, _pax_bytes(b"010 path=x\n")),
+    "TF-17-leading-zero": (CorruptArchive, _pax_bytes(b"011 path=x\n")),
     "TF-17-plus": (CorruptArchive, _pax_bytes(b"+10 path=x\n")),
     "TF-17-other-digits": (CorruptArchive, _pax_bytes("\u0669 path=x\n".encode())),
     "TF-17-NULs-behind": (CorruptArchive, _pax_bytes(record(b"path", F) + bytes(9))),
