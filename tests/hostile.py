@@ -183,6 +183,10 @@ PATHS: dict[str, tuple[type[ArchiveError], Pieces]] = {
             file(b"data/a/b/c", b"x"),
         ),
     ),
+    "PL-05-up-through-a-link-up": (
+        UnsafeArchive,
+        lambda out: (symlink(b"data/train/s", b"../.."), symlink(b"data/train/e", b"s/..")),
+    ),
     "PL-05-long-chain": (
         UnsafeArchive,
         lambda out: (

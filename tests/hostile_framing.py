@@ -215,6 +215,7 @@ FRAMING: dict[str, tuple[type[ArchiveError], Pieces]] = {
         f"TF-29-typeflag-{flag.decode()}": (UnsafeArchive, special(flag))
         for flag in (b"Z", b"V", b"M", b"D", b"7", b"N", b"X")
     },
+    "TF-29-typeflag-with-target": (UnsafeArchive, field(typeflag=b"Z", link=b"g")),
     "TF-29-typeflag-high": (UnsafeArchive, special(b"\xff")),
     "TF-30-v7": (CorruptArchive, field(magic=bytes(8))),
     "TF-30-no-version": (CorruptArchive, field(magic=b"ustar\0\0\0")),
@@ -240,7 +241,7 @@ FRAMING: dict[str, tuple[type[ArchiveError], Pieces]] = {
         )
     },
     **{
-        f"TF-16-{name}": (CorruptArchive, lambda out, raw=raw: (file(F, b"x", size=raw), HIDDEN))
+        f"TF-16-{name}": (CorruptArchive, field(size=raw))
         for name, raw in {
             "NUL-first": b"\x000000000001\0", "two-numbers": b"0001 0000001",
             "tab": b"\t0000000001\0", "hexadecimal": b"0x000000001\0", "plus": b"+0000000001\0",

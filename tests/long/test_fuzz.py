@@ -57,7 +57,13 @@ def test_by_coverage(
     corpus.mkdir()
     for number, seed in enumerate(seeds(target)):
         (corpus / str(number)).write_bytes(seed)
-    command = [sys.executable, HARNESS, target, f"-max_total_time={SECONDS}", "-max_len=20000"]
+    command: list[str | Path] = [
+        sys.executable,
+        HARNESS,
+        target,
+        f"-max_total_time={SECONDS}",
+        "-max_len=20000",
+    ]
     done = subprocess.run(
         [*command, "-print_final_stats=1", f"-artifact_prefix={tmp_path}/", corpus],
         cwd=Path(__file__).parents[2],

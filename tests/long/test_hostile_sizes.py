@@ -42,8 +42,8 @@ def test_more_than_4_gib() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("traced")
 def test_members_without_end(record_property: Record) -> None:
-    """RX-03: a million members are read in the memory of a few."""
-    count = 1_000_000
+    """RX-03: a hundred thousand members are read in the memory of a few."""
+    count = 100_000
     members = (block(b"data/train/f") for _ in range(count))
     stream = ByteStream(piece for pieces in (members, [END]) for piece in pieces)
     assert sum(1 for _ in read_members(stream)) == count
@@ -56,8 +56,8 @@ def test_members_without_end(record_property: Record) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("traced")
 def test_links_without_end(tmp_path: Path, record_property: Record) -> None:
-    """RX-03, PL-10: names of one file by the ten thousand cost a row each, not a file."""
-    count = 20_000
+    """RX-03, PL-10: names of one file by the thousand cost a row each, not a file."""
+    count = 5_000
     names = [hard_link(b"data/train/%d" % number, b"data/train/f") for number in range(count)]
     data = dataset(file(b"data/train/f", bytes(MiB)), *names)
     tracemalloc.reset_peak()
@@ -66,7 +66,7 @@ def test_links_without_end(tmp_path: Path, record_property: Record) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     record_property("peak", peak)
     print(f"{count:,} links: at most {peak:,} bytes")  # noqa: T201
-    assert peak < 128 * MiB
+    assert peak < 32 * MiB
 
 
 @pytest.mark.timeout(600)
@@ -89,8 +89,7 @@ async def test_many_at_once(indexed: bool, tmp_path: Path, record_property: Reco
     record_property("peak", peak)
     print(f"100 pulls of 4 MiB, indexed={indexed}: at most {peak:,} bytes")  # noqa: T201
     assert trees.contents(trees.read(tmp_path / "99")) == trees.contents(trees.complete(tree))
-    # The archive is held by the store of each; 4 MiB go to its ranges.
-    assert peak < 100 * 12 * MiB
+    assert peak < 100 * 4 * MiB
 
 
 def test_gzip_of_gzip_of_gzip(tmp_path: Path) -> None:
