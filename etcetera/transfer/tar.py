@@ -37,6 +37,9 @@ _LAYOUT = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
 _TAIL = struct.Struct("1s100s8s80x155s12x")
 _POSIX, _GNU = b"ustar\x0000", b"ustar  \x00"
 _PADDING = bytes(12)
+_OWNERS = re.compile(rb"(?:[0-7]{7}\0){2}")
+_NO_DEVICES = (bytes(16), b"0000000\0" * 2)
+"""What nearly every header has."""
 _BLANK_SUM = 8 * ord(" ")
 """What the checksum field itself counts as."""
 
@@ -266,9 +269,10 @@ def _parse(block: bytes, offset: int) -> _Raw:
     if not block.endswith(_PADDING):
         # Of star, whose prefix is shorter: what follows it some readers take for a part of it.
         raise _corrupt(offset, "a header with more behind it")
-    for number in (user, group, *fields[12:14]):
+    if not _OWNERS.match(block, 108) or block[329:345] not in _NO_DEVICES:
         # Not used, but to some readers the archive ends at a header that is not all numbers.
-        _number(number, offset, "owner or device", blank=True, signed=True)
+        for number in (user, group, *fields[12:14]):
+            _number(number, offset, "owner or device", blank=True, signed=True)
     name = name.partition(b"\0")[0]
     if magic == _GNU and prefix.strip(b"\0"):
         # Some readers take it for a part of the path, others for times.

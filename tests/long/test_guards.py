@@ -62,7 +62,7 @@ GUARDS = (
     _condition(TAR, "if magic not in (_POSIX, _GNU)", chosen="TF-30"),
     Guard(TAR, 'offset, "checksum") != expected', 'offset, "checksum") < 0', chosen="TF-07"),
     _condition(TAR, "if not block.endswith(_PADDING)", chosen="TF-30"),
-    Guard(TAR, "(user, group, *fields[12:14])", "()", chosen="TF-16"),
+    Guard(TAR, "in (user, group, *fields[12:14]):", "in ():", chosen="TF-16"),
     _condition(TAR, 'if magic == _GNU and prefix.strip(b"\\0")', chosen="TF-25"),
     Guard(TAR, "elif field[0] != 0x80:", "elif False:", chosen="TF-14"),
     _condition(TAR, "if not (-(1 << 63) if signed else 0) <= value < 1 << 63", chosen="TF-14"),
@@ -112,7 +112,7 @@ GUARDS = (
     Guard(GUNZIP, "    if first:\n        raise NotAnArchive(\"the", "    if False:\n        raise "
           "NotAnArchive(\"the", chosen="GZ-07"),
     _condition(GUNZIP, "if source.buffer.count(0) != len(source.buffer)", chosen="GZ-03"),
-    _condition(GUNZIP, "if len(text) > _MAX_FIELD", chosen="GZ-05"),
+    _condition(GUNZIP, "if len(text) > _MAX_FIELD", chosen="endless_field"),
     _condition(GUNZIP, 'if start != b"\\x1f\\x8b"', chosen="GZ-03 or GZ-06"),
     Guard(GUNZIP, "if method != 8 or", "if", chosen="GZ-05"),
     Guard(GUNZIP, " or flags & _FLAGS_RESERVED:", ":", chosen="GZ-05"),
