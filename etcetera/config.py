@@ -395,8 +395,10 @@ def read_toml(path: Path, what: str) -> tuple[dict[str, object], os.stat_result]
     except tomli.TOMLDecodeError as error:
         hint = _toml_hint(text.splitlines()[error.lineno - 1 : error.lineno])
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
-    except (ValueError, RecursionError) as error:  # numbers too long, tables too deep
-        raise ConfigError(f"{path}: no TOML that can be read: {type(error).__name__}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: a number in it is too long, or a list too deep; no setting needs such a thing"
+        ) from error
 
 
 def _toml_hint(lines: list[str]) -> str:

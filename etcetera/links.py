@@ -114,6 +114,10 @@ def parse_link(text: str) -> Link:
     """
     url, _, fragment = text.strip().partition("#")
     url = quote(url, safe=_ASCII, errors="backslashreplace")
+    try:
+        urlsplit(url).port  # noqa: B018 - looks at it
+    except ValueError as error:
+        raise UsageError(f"{redact_url(url)} is no address: {error}") from error
     fields = _fields(fragment, redact_url(url))
     name = fields.pop("name", None) or _name_in(url)
     if not fields:

@@ -18,6 +18,7 @@ from etcetera.errors import CorruptArchive, NoSpace, UnsafeArchive, os_errors
 from etcetera.transfer.codec import Buffer
 from etcetera.transfer.descend import DIRECTORY, Descent
 from etcetera.transfer.options import MiB
+from etcetera.transfer.paths import link_problem
 from etcetera.transfer.tar import Entry
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -249,7 +250,14 @@ class Writer:
         return linked, sha256
 
     def link(self, entry: Entry) -> None:
-        """Create a symbolic link."""
+        """Create a symbolic link.
+
+        Raises:
+            UnsafeArchive: It leaves the tree, which whoever read it should have noticed, or the
+                path is taken.
+        """
+        if problem := link_problem(entry.path, entry.target):
+            raise UnsafeArchive(f"archive refused: the link {entry.path!r}: {problem}")
         directory, _, name = entry.path.rpartition("/")
         parent = self._enter(directory)
         try:

@@ -36,6 +36,10 @@ MAX_MTIME = 8**11 - 1
 _LAYOUT = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
 _TAIL = struct.Struct("1s100s8s80x155s12x")
 _POSIX, _GNU = b"ustar\x0000", b"ustar  \x00"
+_PADDING = bytes(12)
+_OWNERS = re.compile(rb"(?:[0-7]{7}\0){2}")
+_NO_DEVICES = (bytes(16), b"0000000\0" * 2)
+"""What nearly every header has."""
 _BLANK_SUM = 8 * ord(" ")
 """What the checksum field itself counts as."""
 
@@ -186,9 +190,10 @@ def read_members(stream: ByteStream) -> Iterator[Member]:
             yield Member(entry, offset)
             if stream.offset < (end := stream.mark + content):
                 stream.skip(end - stream.offset)
+    end = stream.offset
     for piece in stream.rest():
         if piece.count(0) != len(piece):
-            raise CorruptArchive("archive is corrupt: data after the end of the tar stream")
+            raise _corrupt(end, "something behind the end of the tar stream")
 
 
 def read_header(stream: ByteStream, dialects: set[str] | None = None) -> Entry | None:
@@ -254,12 +259,20 @@ class _Raw(NamedTuple):
 
 def _parse(block: bytes, offset: int) -> _Raw:
     fields = _LAYOUT.unpack(block)
-    name, mode, _, _, size, mtime, checksum, typeflag, link, magic, *_, prefix = fields
+    name, mode, user, group, size, mtime, checksum, typeflag, link, magic = fields[:10]
+    prefix = fields[-1]
     if magic not in (_POSIX, _GNU):
         raise _corrupt(offset, "not a tar header (no ustar magic)")
     expected = byte_sum(block) - byte_sum(checksum) + _BLANK_SUM
     if _number(checksum, offset, "checksum") != expected:
         raise _corrupt(offset, "wrong header checksum")
+    if not block.endswith(_PADDING):
+        # Of star, whose prefix is shorter: what follows it some readers take for a part of it.
+        raise _corrupt(offset, "a header with more behind it")
+    if not _OWNERS.match(block, 108) or block[329:345] not in _NO_DEVICES:
+        # Not used, but to some readers the archive ends at a header that is not all numbers.
+        for number in (user, group, *fields[12:14]):
+            _number(number, offset, "owner or device", blank=True, signed=True)
     name = name.partition(b"\0")[0]
     if magic == _GNU and prefix.strip(b"\0"):
         # Some readers take it for a part of the path, others for times.
@@ -318,6 +331,8 @@ def _parse_pax(data: bytes, offset: int) -> dict[str, str]:
             raise _corrupt(offset, "a damaged pax record")
         key, value = body[:-1].split(b"=", 1)
         name = _text(key, offset)
+        if not name or "\0" in name or name != name.strip():  # GNU tar skips blanks before it
+            raise _corrupt(offset, f"a pax record {name!r}")
         if name in records:
             raise _corrupt(offset, f"two pax records {name!r}")
         # Values that are not used may be binary (extended attributes).
@@ -329,12 +344,21 @@ def _parse_pax(data: bytes, offset: int) -> dict[str, str]:
         position = end
     if any(name.startswith(_SIZE_RECORDS) for name in records):
         raise _corrupt(offset, "a pax record that gives the file another size to some readers")
+    for name in _PAX_NUMBERS:
+        _pax_number(records.get(name, "0"), offset, name)
+    for name in _PAX_TIMES:
+        _pax_time(records.get(name, "0"), offset, name)
     if records.get("hdrcharset", _UTF8) != _UTF8:
         raise _corrupt(offset, "names in another encoding than UTF-8")
     return records
 
 
-_PAX_USED = frozenset({"path", "linkpath", "size", "mtime", "hdrcharset"})
+_PAX_NUMBERS = ("uid", "gid")
+_PAX_TIMES = ("atime", "ctime")
+"""Not applied, but readers refuse the archive if these are no numbers."""
+_PAX_USED = frozenset(
+    {"path", "linkpath", "size", "mtime", "hdrcharset", *_PAX_NUMBERS, *_PAX_TIMES}
+)
 _SIZE_RECORDS = ("SCHILY.realsize", "SUN.")
 _UTF8 = "ISO-IR 10646 2000 UTF-8"
 
@@ -347,8 +371,8 @@ def _check_global(records: dict[str, str], offset: int) -> None:
 def _entry(raw: _Raw, pax: dict[str, str], longs: dict[bytes, str], offset: int) -> Entry:
     name = pax.get("path") or longs.get(b"L") or _text(raw.name, offset)
     link = pax.get("linkpath") or longs.get(b"K") or _text(raw.link, offset)
-    size = _pax_size(pax["size"], offset) if "size" in pax else raw.size
-    mtime = _pax_mtime(pax["mtime"], offset) if "mtime" in pax else raw.mtime
+    size = _pax_number(pax["size"], offset, "size") if "size" in pax else raw.size
+    mtime = _pax_time(pax["mtime"], offset, "mtime") if "mtime" in pax else raw.mtime
     mtime = min(mtime, MAX_MTIME)
     path = normal_path(name, offset)
     mode = raw.mode & 0o755 | 0o600
@@ -378,16 +402,16 @@ def _entry(raw: _Raw, pax: dict[str, str], longs: dict[bytes, str], offset: int)
     return Entry(path, "l", 0, 0o777, mtime, link)
 
 
-def _pax_size(value: str, offset: int) -> int:
+def _pax_number(value: str, offset: int, what: str) -> int:
     if not re.fullmatch(r"[0-9]{1,19}", value, re.ASCII) or int(value) >= 1 << 63:
-        raise _corrupt(offset, "size out of range")
+        raise _corrupt(offset, f"{what} out of range")
     return int(value)
 
 
-def _pax_mtime(value: str, offset: int) -> int:
+def _pax_time(value: str, offset: int, what: str) -> int:
     match = re.fullmatch(r"(-?[0-9]{1,18})(\.[0-9]*)?", value, re.ASCII)
     if match is None:
-        raise _corrupt(offset, "mtime is not a number")
+        raise _corrupt(offset, f"{what} is not a number")
     return max(0, int(match[1]))
 
 

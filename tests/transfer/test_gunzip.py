@@ -1,12 +1,15 @@
 """A gzip stream → bytes; what is refused is in ``test_hostile``."""
 
 import gzip
+import itertools
 import random
 import zlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etcetera.errors import CorruptArchive
 from etcetera.transfer.gunzip import gunzip
 from tests.tars import chunked
 
@@ -44,3 +47,11 @@ def test_noise() -> None:
     compressor = zlib.compressobj(0, zlib.DEFLATED, 31)
     data = compressor.compress(noise) + compressor.flush()
     assert b"".join(gunzip(chunked(data, 70_001))) == noise
+
+
+@pytest.mark.parametrize("flags", [8, 16])
+def test_endless_field(flags: int) -> None:
+    """GZ-05: a name or comment without an end is not waited for."""
+    head = b"\x1f\x8b\x08" + bytes([flags]) + bytes(6)
+    with pytest.raises(CorruptArchive, match="without an end"):
+        list(gunzip(itertools.chain([head], itertools.repeat(b"n" * 1024, 1024))))

@@ -1,0 +1,141 @@
+"""Archives that nobody should trust, with an index that looks valid.
+
+The members are written as ours are wherever that is possible, so that it is what is wrong with them
+that has to be noticed, and not how they are written. The index says either what another reader
+finds in the tar stream, or that nothing is the matter.
+"""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from etcetera.errors import ArchiveError
+from etcetera.transfer.tar import Entry
+from tests import trees
+from tests.archives import pull_from
+from tests.forge import Forgery, member
+from tests.hostile import REFUSED
+from tests.tars import BLOCK, pad
+
+TIME = 1_000_000_000
+GOOD = b"".join(member(Entry(path, "d", 0, 0o755, TIME)) for path in ("data", "data/train"))
+
+
+class Row(NamedTuple):
+    """What the index says of one member."""
+
+    path: str
+    kind: str
+    size: int
+    header: int
+    content: bytes = b""
+    target: str = ""
+
+
+def as_ours(tar: bytes) -> bytes:
+    """*tar* with the device numbers of its headers left empty, as ours are."""
+    blocks = [tar[start : start + BLOCK] for start in range(0, len(tar), BLOCK)]
+    return b"".join(map(_without_devices, blocks))
+
+
+def _without_devices(block: bytes) -> bytes:
+    blank = block[:148] + b" " * 8 + block[156:]
+    if (
+        block[257:262] != b"ustar"
+        or block[329:345] != b"0000000\0" * 2
+        or block[148:156] != b"%06o\0 " % sum(blank)
+    ):
+        return block
+    blank = blank[:329] + bytes(16) + blank[345:]
+    return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:]
+
+
+def innocent(tar: bytes) -> list[Row]:
+    """Everything is one file."""
+    return [Row("data/train/innocent", "f", len(tar) - BLOCK, BLOCK, tar[BLOCK:])]
+
+
+def truthful(tar: bytes) -> list[Row]:
+    """What ``tarfile`` finds, as far as members follow each other; the rest is one file."""
+    rows, position = [], 0
+    try:
+        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+            for one in archive:
+                size = one.size if one.isreg() else 0
+                end = one.offset_data + -(-size // BLOCK) * BLOCK
+                if one.offset != position or end > len(tar):
+                    break
+                content = tar[one.offset_data : one.offset_data + size]
+                kind = "d" if one.isdir() else "l" if one.issym() else "f"
+                target = one.linkname if kind == "l" else ""
+                name = one.name.rstrip("/") if kind == "d" else one.name
+                rows.append(Row(name, kind, size, one.offset_data - position, content, target))
+                position = end
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError):
+        pass
+    return rows + (innocent(tar[position:]) if position < len(tar) else [])
+
+
+def indexed(tar: bytes, rows: list[Row]) -> bytes:
+    """An archive with *tar* behind the members that make a dataset, and *rows* in its index."""
+    rows = [Row("data", "d", 0, BLOCK), Row("data/train", "d", 0, BLOCK), *rows]
+    entries: dict[str, Any] = {
+        "start": 0,
+        "path": [row.path.encode("utf-8", "replace").decode() for row in rows],
+        "kind": "".join(row.kind for row in rows),
+        "size": [row.size for row in rows],
+        "mtime": [TIME for _ in rows],
+        "header": [row.header for row in rows],
+        "sha256": [hashlib.sha256(row.content).hexdigest() for row in rows if row.kind == "f"],
+        "target": [
+            row.target.encode("utf-8", "replace").decode() for row in rows if row.kind == "l"
+        ],
+    }
+    places: dict[str, Any] = {name: [0] for name in ("length", "size", "crc32", "compressed_crc32")}
+    files = [row.size for row in rows if row.kind == "f"]
+    forgery = Forgery(
+        [b""], [b""], [{"frames": places, "entries": entries}], {"train": [len(files), sum(files)]}
+    )
+    forgery.set_frame(0, GOOD + tar)
+    return forgery.build()
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Path]:
+    """A directory beside the targets that must be as it was, whatever happens."""
+    canary = trees.write(tmp_path / "canary", {"file": trees.file(b"precious")})
+    before = trees.everything(canary)
+    yield canary
+    assert trees.everything(canary) == before
+    assert {place.name for place in tmp_path.iterdir()} <= {"canary", "0", "1", "front", "user"}
+
+
+async def test_accepted(outside: Path) -> None:
+    """What these tests build is accepted, as long as index and members are what they should be."""
+    tar = member(Entry("data/train/innocent", "f", 700, 0o644, TIME), b"x" * 700)
+    rows = [Row("data/train/innocent", "f", 700, BLOCK, b"x" * 700)]
+    assert as_ours(tar) == tar
+    assert truthful(tar) == rows
+    await pull_from(indexed(tar, rows), outside.parent / "0", indexed=True)
+    assert (outside.parent / "0/data/train/innocent").read_bytes() == b"x" * 700
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_refused(case: str, outside: Path) -> None:
+    """Whatever the index says, a hostile archive is refused by it, and from the front as well."""
+    tar = as_ours(pad(b"".join(REFUSED[case][1](bytes(outside)))))
+    claims = [innocent(tar)]
+    if case != "TF-18-digits":  # a regular expression of tarfile's would take minutes
+        claims.append(truthful(tar))
+    for number, claim in enumerate(claims):
+        data = indexed(tar, claim)
+        with pytest.raises(ArchiveError, match=r"'.*'|at byte \d+|index"):
+            await pull_from(data, outside.parent / str(number), indexed=True)
+    if "orphan" not in case:  # now they have a member: the index
+        with pytest.raises(ArchiveError):
+            await pull_from(data, outside.parent / "front", indexed=False)
