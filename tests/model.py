@@ -100,27 +100,25 @@ class Interrupted:
     """Awaits something and cancels the task when that waits for the n-th time."""
 
     def __init__(self, step: int, inner: Awaitable[object]) -> None:
-        self._step, self._inner = step, inner
+        self._left, self._inner = step, inner
 
     def __await__(self) -> Generator[Any, Any, object]:
         """Hand on what is waited for, and count."""
-        steps = self._inner.__await__()
-        resume: Callable[[], Any] = lambda: steps.send(None)  # noqa: E731
-        for number in range(1, 1_000_000):
+        steps, caught = self._inner.__await__(), None
+        while True:
             try:
-                waited = resume()
+                waited = steps.throw(caught) if caught else steps.send(None)
             except StopIteration as end:
                 return end.value
+            self._left -= 1
             task = asyncio.current_task()
-            if number == self._step and task is not None:
+            if not self._left and task is not None:
                 asyncio.get_running_loop().call_soon(task.cancel)
+            caught = None
             try:
                 yield waited
             except BaseException as error:  # noqa: BLE001 - a cancellation, which goes on inside
-                resume = lambda error=error: steps.throw(error)  # noqa: E731
-            else:
-                resume = lambda: steps.send(None)  # noqa: E731
-        raise AssertionError("it does not end")
+                caught = error
 
 
 def look(root: Path) -> Tree:
@@ -240,7 +238,8 @@ class Machine(RuleBasedStateMachine):
 
     def purge(self, home: int, name: str, force: bool) -> Call:
         """Delete a dataset."""
-        here, error = self.local[home].get(name), None
+        here = self.local[home].get(name)
+        error: type[EtceteraError] | None = None
         if here is None:
             error = DatasetNotFound
         elif here.saved is False and not force:
@@ -252,7 +251,8 @@ class Machine(RuleBasedStateMachine):
 
     def push(self, home: int, name: str, force: bool, base: str | None) -> Call:
         """Push, all of it or an update."""
-        here, error = self.local[home].get(name), None
+        here = self.local[home].get(name)
+        error: type[EtceteraError] | None = None
         if here is None:
             error = DatasetNotFound
         elif here.parts:

@@ -21,7 +21,7 @@ def test_model() -> None:
     run_state_machine_as_test(
         MemoryMachine,
         settings=settings(
-            max_examples=8,
+            max_examples=12,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,

@@ -38,6 +38,10 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         _count()
 
 
+def _ignore(path: Path) -> None:
+    """Do nothing."""
+
+
 def _renameat2(source: Path, target: Path, flag: int) -> bool:
     _count()
     try:
@@ -57,7 +61,8 @@ def _run(function: str, arguments: dict[str, Any], url: str, home: str, step: in
     sys.addaudithook(_watch)
     atomic._renameat2 = _renameat2
     # What outlasts a power loss is tested elsewhere.
-    atomic.sync = atomic.sync_filesystem = lambda _: None
+    setattr(atomic, "sync", _ignore)  # noqa: B010
+    setattr(atomic, "sync_filesystem", _ignore)  # noqa: B010
     _left = step
     status = 0
     try:

@@ -43,7 +43,7 @@ def drive(
 @pytest.mark.timeout(3600)
 def test_in_memory(record_property: Callable[[str, object], None]) -> None:
     """SY-01, AS-01, CR-23: commands are cancelled, and lose their line, wherever they wait."""
-    drive(model.MemoryMachine, 400, record_property)
+    drive(model.MemoryMachine, 150, record_property)
 
 
 class FileMachine(model.Machine):
@@ -93,4 +93,4 @@ class FileMachine(model.Machine):
 @pytest.mark.timeout(3600)
 def test_on_a_disk(record_property: Callable[[str, object], None]) -> None:
     """SY-01, CR-03, CR-23: commands are killed by SIGKILL at any change they make to a disk."""
-    drive(FileMachine, 30, record_property)
+    drive(FileMachine, 80, record_property)
