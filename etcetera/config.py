@@ -260,9 +260,11 @@ def redact_url(url: str) -> str:
     """Return *url* without user, password, query and fragment, fit to be shown or kept."""
     scheme, separator, rest = url.partition("://")
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    authority, slash, path = rest.partition("/")
     if not separator:
         return url
+    if "@" not in rest.partition("/")[0] and _has_credentials(url):
+        rest = rest.rpartition("@")[2]  # the secret has a slash in it
+    authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 

@@ -295,6 +295,8 @@ def test_nothing_shows_secrets(user: Path) -> None:
 def test_redact_url() -> None:
     """User, password, query and fragment go; the rest stays."""
     assert redact_url("https://u:p@host:1/a@b?q=1#f") == "https://host:1/a@b"
+    assert redact_url("s3://AKIA:a/b+c@host/d") == "s3://host/d"
+    assert redact_url("https://host:80/a@b") == "https://host:80/a@b"
     assert redact_url("file:///a b") == "file:///a b"
     assert redact_url("bucket") == "bucket"
 
