@@ -38,7 +38,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-
 _QUERY = re.compile(
     r"(:/+[^\s?'\"\\]*\?"
     r"|[?&](?=(?i:x-amz-|x-goog-|awsaccesskeyid=|signature=|sig=|token=)))[^\s'\"\\]+"

@@ -24,6 +24,7 @@ from etcetera.filesystem import EtceteraFileSystem
 from etcetera.links import parse_link
 from etcetera.repository import open_repository
 from etcetera.stores import open_url, s3_client
+from etcetera.stores.s3_errors import Place
 from tests.datasets import make_dataset
 from tests.stores.fake_s3 import Answer, FakeS3, Request, fake_s3
 
@@ -83,9 +84,16 @@ class Parrot(FakeS3):
 
 
 MOODS = [
-    "honest", "wrong key", "refused", "expired", "missing", "broken", "strange", "talkative",
+    "honest", "wrong key", "strange", "broken", "refused", "expired", "missing", "talkative",
     "redirecting",
 ]  # fmt: skip
+"""The first few are enough for every day."""
+
+
+def moods(everyday: int) -> list[object]:
+    """Moods to be tested in: a few every day, the others in the long run."""
+    long = [pytest.param(mood, marks=pytest.mark.long) for mood in MOODS[everyday:]]
+    return [*MOODS[:everyday], *long]
 
 
 @pytest.fixture
@@ -174,12 +182,13 @@ COMMANDS = [
     "ls -r --long", "ls -r flower", "cat -r flower README.md", "du -r flower", "push flower",
     "push flower -f", "push flower --dry-run", "pull flower -f", "pull flower -p test -f",
     "pull {link} as other -f", "info {link}", "info -r flower", "verify flower", "verify -r flower",
-    "status", "clean -r", "lock", "sync {file}", "config", "pull lab:flower -f", "ls -r --url {bad}",
-    "info {typo}", "share flower --expires 8d", "push flower -f --repository {typo}",
+    "status", "clean -r", "lock", "sync {file}", "config", "pull lab:flower -f",
+    "ls -r --url {bad}", "info {typo}", "share flower --expires 8d",
+    "push flower -f --repository {typo}",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("mood", MOODS)
+@pytest.mark.parametrize("mood", moods(3))
 def test_commands(
     mood: str,
     server: Parrot,
@@ -209,14 +218,16 @@ def test_commands(
 
 MISTAKES = [
     "register {link}", "register {typo} as x", "create {link}", "create x -p {typo}",
-    "push {link}", "purge {link}", "purge {typo}", "share {link}", "share flower --partition {typo}",
-    "ls {link}", "ls {typo}", "ls -r {link}", "cat {link} README.md", "cat flower {link}",
+    "push {link}", "purge {link}", "purge {typo}", "share {link}",
+    "share flower --partition {typo}", "ls {link}", "ls {typo}", "ls -r {link}",
+    "cat {link} README.md", "cat flower {link}",
     "du {link}", "verify {link}", "status {link}", "status {typo}", "lock {link}", "sync {link}",
     "pull {link} {link}", "pull {link} as {link}", "pull flower as {typo}", "pull flower {typo}",
     "pull flower --include {link}", "pull flower --exclude {typo}", "pull flower --digest {link}",
     "push flower --base {link}", "push flower --repository {link}", "info {link}x -r",
     "ls --config {link}", "ls --home {link}", "ls -r --url {link}", "ls -r --url {typo}", "{link}",
-    "pul {link}", "pull --quite={link}", "clean --older-than {link}", "share flower --expires {link}",
+    "pul {link}", "pull --quite={link}", "clean --older-than {link}",
+    "share flower --expires {link}",
 ]  # fmt: skip
 
 
@@ -255,7 +266,7 @@ CALLS: list[Callable[[etc.Config, str], object]] = [
 ]
 
 
-@pytest.mark.parametrize("mood", MOODS)
+@pytest.mark.parametrize("mood", moods(4))
 def test_functions(
     mood: str, server: Parrot, settings: etc.Config, search: Search, tmp_path: Path
 ) -> None:
@@ -286,3 +297,24 @@ async def test_insides(
     async with open_url(f"{server.endpoint}{LINK}") as remote:
         search.add((remote, remote.info))
     search.assert_nothing(tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "warned"),
+    [
+        ("http://198.51.100.7:9000", True),
+        ("http://localhost.example", True),
+        ("https://198.51.100.7", False),
+        ("http://127.0.0.1:9000", False),
+        ("http://[::1]:9000", False),
+        ("http://localhost:9000", False),
+    ],
+)
+async def test_in_the_clear(endpoint: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """SE-07: credentials that are sent to another machine without encryption are warned about."""
+    given = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET, "region": "us-east-1"}
+    settings = etc.Config("s3://bucket", endpoint_url=endpoint, **given).repository()
+    connection = s3_client.Connection(settings, Place(url="s3://bucket", bucket="bucket"))
+    await connection.get_client()
+    await connection.close(None)
+    assert ("is not encrypted" in caplog.text) == warned
