@@ -275,7 +275,7 @@ def test_ports_are_no_credentials() -> None:
 
 
 def test_nothing_shows_secrets(user: Path) -> None:
-    """Neither repr nor the listed settings hold a secret, of any repository."""
+    """SE-02: neither repr nor the listed settings hold a secret, of any repository."""
     keys = f'aws_access_key_id = "AKIAIOSFODNN7EXAMPLE"\naws_secret_access_key = "{SECRET}"\n'
     keys += f'aws_session_token = "{SECRET}"\n'
     write(

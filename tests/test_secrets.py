@@ -24,7 +24,7 @@ from etcetera.filesystem import EtceteraFileSystem
 from etcetera.links import parse_link
 from etcetera.repository import open_repository
 from etcetera.stores import open_url, s3_client
-from etcetera.stores.s3_errors import Place
+from etcetera.stores.memory import memory_store
 from tests.datasets import make_dataset
 from tests.stores.fake_s3 import Answer, FakeS3, Request, fake_s3
 
@@ -299,22 +299,22 @@ async def test_insides(
     search.assert_nothing(tmp_path / "home")
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "warned"),
-    [
-        ("http://198.51.100.7:9000", True),
-        ("http://localhost.example", True),
-        ("https://198.51.100.7", False),
-        ("http://127.0.0.1:9000", False),
-        ("http://[::1]:9000", False),
-        ("http://localhost:9000", False),
-    ],
-)
-async def test_in_the_clear(endpoint: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """SE-07: credentials that are sent to another machine without encryption are warned about."""
-    given = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET, "region": "us-east-1"}
-    settings = etc.Config("s3://bucket", endpoint_url=endpoint, **given).repository()
-    connection = s3_client.Connection(settings, Place(url="s3://bucket", bucket="bucket"))
-    await connection.get_client()
-    await connection.close(None)
-    assert ("is not encrypted" in caplog.text) == warned
+def test_hostile_keys(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """RG-07, SE-11: objects whose keys are no names are not listed, however many there are."""
+    config = etc.Config(f"file://{tmp_path}/bucket", tmp_path / "home")
+    (tmp_path / "bucket").mkdir()
+    etc.create("good", config=config)
+    etc.push("good", config=config)
+    for key in ("\x1b[31m", "a\nb", "-x", "a:b", ".hidden", "..", "\x9b2J", " x", "a\\b"):
+        (tmp_path / "bucket" / f"{key}.tgz").write_bytes(b"x")
+    (tmp_path / "bucket" / "\u202egnp").with_suffix(".tgz").write_bytes(b"x")
+    for more in ([], ["--long"], ["--json"]):
+        url = ["--url", str(config.url), "--home", str(config.home)]
+        assert main(["ls", "-r", *more, *url]) == 0
+    printed = "".join(capfd.readouterr())
+    assert "good" in printed
+    assert not re.search("[\x1b\x9b\u202e]|-x|hidden|a:b", printed)
+    store = memory_store(f"memory://{tmp_path.name}")
+    for number in range(100_000):
+        store.publish(f"../{number}.tgz", b"", overwrite=False)
+    assert etc.ls(True, etc.Config(store.url, tmp_path / "home")) == []
