@@ -1,5 +1,6 @@
 """Settings: where they come from, and what they may be."""
 
+import errno
 import logging
 import os
 import re
@@ -49,8 +50,6 @@ _UNITS = {
     "MiB": MiB,
     "GiB": GiB,
 }
-_AUTHORITY = re.compile(r"([^:\[]*|\[[^\]]*\])(:[0-9]*)?")
-"""Host and port of a URL."""
 _LARGEST_FILE = 8 * MiB
 """Bytes of a configuration or lock file that are read."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -282,11 +281,9 @@ def redact_url(url: str) -> str:
     scheme, separator, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
     if not separator:
         return scheme
+    if "@" not in rest.partition("/")[0] and _has_credentials(url):
+        rest = rest.rpartition("@")[2]  # the secret has a slash in it
     authority, slash, path = rest.partition("/")
-    if (
-        "@" in path and "@" not in authority and not _AUTHORITY.fullmatch(authority)
-    ):  # a slash in a password
-        authority, slash, path = rest.rpartition("@")[2].partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
@@ -381,10 +378,9 @@ def read_toml(path: Path, what: str) -> tuple[dict[str, object], os.stat_result]
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            data = file.read(_LARGEST_FILE + 1)
-        if len(data) > _LARGEST_FILE:
-            raise ConfigError(f"The {what} {path} has more than {_LARGEST_FILE:,} bytes")
-        text = data.decode("utf-8-sig")
+            text = file.read(_LARGEST_FILE).decode("utf-8-sig")
+            if file.read(1):
+                raise OSError(errno.EFBIG, f"it has more than {_LARGEST_FILE:,} bytes")
         return tomli.loads(text), status
     except FileNotFoundError as error:
         raise ConfigError(f"There is no {what} {path}") from error

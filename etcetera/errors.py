@@ -33,9 +33,21 @@ is what people already catch. Every message says what happened and what to do ne
 """
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
+
+_QUERY = re.compile(
+    r"(:/+[^\s?'\"\\]*\?"
+    r"|[?&](?=(?i:x-amz-|x-goog-|awsaccesskeyid=|signature=|sig=|token=)))[^\s'\"\\]+"
+)
+"""What opens something to whoever reads it: the query of a URL, and of what was one once."""
+
+
+def without_queries(text: str) -> str:
+    """Return *text* without the queries of links: one may stand where something else belongs."""
+    return _QUERY.sub(r"\1***", text)
 
 
 class EtceteraError(RuntimeError):
@@ -46,7 +58,10 @@ class EtceteraError(RuntimeError):
 
     def __str__(self) -> str:
         # KeyError, a base of one of ours, would show the repr instead.
-        return str(self.args[0]) if self.args else type(self).__name__
+        return without_queries(str(self.args[0])) if self.args else type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class UsageError(EtceteraError, ValueError):

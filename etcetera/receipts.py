@@ -1,6 +1,7 @@
 """Receipts: which local datasets are also in a repository, and as what."""
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+_ATTEMPTS = 5
+_WRITING_SECONDS = 3600
+"""Age at which a file that was to become a receipt cannot be in the making any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,16 +108,24 @@ class Receipts:
         Raises:
             OSError: It cannot be written.
         """
-        path = self._path(receipt.name, receipt.inode)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         older = self.read(receipt.name, receipt.inode)
         pulled = receipt.pulled or (older is not None and older.pulled)
         kept = replace(receipt, repository=redact_url(receipt.repository), pulled=pulled)
+        for _ in range(_ATTEMPTS - 1):
+            # Where no lock works, or a push takes none, a purge may delete the directory meanwhile.
+            with suppress(FileNotFoundError):
+                self._write(kept, copy)
+                return
+        self._write(kept, copy)
+
+    def _write(self, receipt: Receipt, copy: "IndexCopy | None") -> None:
+        path = self._path(receipt.name, receipt.inode)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         index = self._index(receipt.name, receipt.inode)
         # First, so that every receipt has its index, whenever the process dies.
         if copy is None or not atomic.write(index, copy.save):
             index.unlink(missing_ok=True)
-        text = json.dumps(asdict(kept)).encode()
+        text = json.dumps(asdict(receipt)).encode()
         atomic.write(path, lambda file: file.write(text))
 
     def forget(self, name: str, *, keep: int | None = None) -> None:
@@ -119,7 +133,7 @@ class Receipts:
         kept = () if keep is None else (self._path(name, keep), self._index(name, keep))
         with suppress(OSError):  # one too many vouches for a directory that is gone: harmless
             for path in (self.directory / name).iterdir():
-                if path not in kept:
+                if path not in kept and not _is_being_written(path):
                     path.unlink()
             if not kept:
                 (self.directory / name).rmdir()
@@ -138,6 +152,10 @@ class Receipts:
 
     def _index(self, name: str, inode: int) -> Path:
         return self.directory / name / f"{inode}.index"
+
+
+def _is_being_written(path: Path) -> bool:
+    return path.name.startswith(".") and time.time() - path.lstat().st_mtime < _WRITING_SECONDS
 
 
 def _parse(given: object) -> Receipt | None:

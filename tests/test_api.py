@@ -341,7 +341,7 @@ def test_unfit_datasets(config: etc.Config, flower: Path, tmp_path: Path) -> Non
 
 
 def test_sync_calls_inside_a_loop(config: etc.Config, other: etc.Config, flower: Path) -> None:
-    """In a notebook, where a loop is running, the sync functions work."""
+    """AS-06: in a notebook, where a loop is running, the sync functions work."""
 
     async def notebook() -> etc.Dataset:
         etc.register(flower, config=config)

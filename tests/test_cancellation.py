@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -84,7 +86,7 @@ async def test_cancelled_push(
     steps: int,
     cancel: Callable[[Callable[[], Awaitable[object]], int], Awaitable[bool]],
 ) -> None:
-    """Wherever a push is cancelled, no upload stays open and the name is absent or whole."""
+    """AS-01: wherever a push is cancelled, no upload stays open and the name is absent or whole."""
     site.store.latency = 0.004
     cancelled = await cancel(lambda: etc.apush("big", config=site.config), steps)
     site.assert_clean()
@@ -105,7 +107,7 @@ async def test_cancelled_pull(
     indexed: bool,
     cancel: Callable[[Callable[[], Awaitable[object]], int], Awaitable[bool]],
 ) -> None:
-    """Wherever a pull is cancelled, nothing is staged and the name is absent or whole."""
+    """AS-01: wherever a pull is cancelled, nothing is staged and the name is absent or whole."""
     await etc.apush("big", config=site.config)
     await etc.apurge("big", site.config)
     if not indexed:
@@ -182,7 +184,7 @@ async def test_failed_pull(site: Site, call: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize("moment", ["scan", "transfer"])
 async def test_source_that_vanishes(site: Site, moment: Phase) -> None:
-    """A dataset that is deleted while it is pushed is an error, or was read whole before."""
+    """PK-04: A dataset that is deleted while it is pushed is an error, or was read whole before."""
 
     def delete(progress: etc.Progress) -> None:
         if progress.phase == moment:
@@ -198,3 +200,53 @@ async def test_source_that_vanishes(site: Site, moment: Phase) -> None:
         await etc.apurge("big", site.config)
         assert snapshot((await etc.apull("big", config=site.config)).path) == content
     site.assert_clean()
+
+
+def test_interrupt_in_a_worker_thread(
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AS-04: an interrupt that comes up in a thread that packs ends the push, with all threads."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("etcetera.transfer.pack.make_frame", interrupt)
+        with pytest.raises((KeyboardInterrupt, asyncio.CancelledError)):
+            etc.push("big", config=site.config)
+    site.assert_clean()
+    etc.push("big", config=site.config)
+    assert "big.tgz" in site.store.objects
+
+
+ROUND = """
+import asyncio, sys
+from pathlib import Path
+import etcetera as etc
+
+async def main(root):
+    own = etc.Config(f"file://{root}/bucket", root / "home")
+    other = etc.Config(own.url, root / "other")
+    await etc.acreate("x", config=own)
+    await etc.apush("x", config=own)
+    for wait in (0, 0.001, 0.01):
+        task = asyncio.ensure_future(etc.apull("x", True, other))
+        await asyncio.sleep(wait)
+        task.cancel()
+        await asyncio.wait([task])
+    await etc.apull("x", True, other)
+    async with await etc.aremote("x", other) as remote:
+        remote.keys()
+
+root = Path(sys.argv[1])
+(root / "bucket").mkdir()
+asyncio.run(main(root))
+etc.pull("x", True, etc.Config(f"file://{root}/bucket", root / "other"))
+"""
+
+
+def test_nothing_is_left_to_complain_of(tmp_path: Path) -> None:
+    """AS-07: Python's own checks find no task, file or socket that was forgotten."""
+    command = [sys.executable, "-W", "error", "-c", ROUND, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -249,7 +249,7 @@ class TestCommands:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """Who publishes for everybody is told before and after."""
+        """SE-04: who publishes for everybody is told before and after."""
 
         def push(*_arguments: object, **_options: object) -> PushResult:
             assert ("Everybody will be able to read x" in capsys.readouterr().err) == (not quiet)
@@ -740,7 +740,7 @@ class TestInterruption:
             assert running.returncode == 130
 
     def test_a_second_one_stops_at_once(self, settings: Path) -> None:
-        """Who insists does not wait for the network, and is told what that may mean."""
+        """AS-03: who insists does not wait for the network, and is told what that may mean."""
         with slow_server() as server:
             _configure(settings, server.endpoint)
             with process("push", "flowers", "--config", str(settings)) as running:

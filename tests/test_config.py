@@ -275,7 +275,7 @@ def test_ports_are_no_credentials() -> None:
 
 
 def test_nothing_shows_secrets(user: Path) -> None:
-    """Neither repr nor the listed settings hold a secret, of any repository."""
+    """SE-02: neither repr nor the listed settings hold a secret, of any repository."""
     keys = f'aws_access_key_id = "AKIAIOSFODNN7EXAMPLE"\naws_secret_access_key = "{SECRET}"\n'
     keys += f'aws_session_token = "{SECRET}"\n'
     write(
@@ -298,6 +298,8 @@ def test_redact_url() -> None:
     assert redact_url("http://u:pa/SECRET@host/x") == "http://host/x"
     assert redact_url("http://[::1]:8/a@b") == "http://[::1]:8/a@b"
     assert redact_url("mailto:x?SECRET") == "mailto:x"
+    assert redact_url("s3://AKIA:a/b+c@host/d") == "s3://host/d"
+    assert redact_url("https://host:80/a@b") == "https://host:80/a@b"
     assert redact_url("file:///a b") == "file:///a b"
     assert redact_url("bucket") == "bucket"
 

@@ -47,12 +47,12 @@ from etcetera.progress import Phase, Progress
     ],
 )
 def test_clean_escapes_what_drives_a_terminal(text: str, shown: str) -> None:
-    """No control character, direction mark or broken byte is printed as such."""
+    """SE-11: no control character, direction mark or broken byte is printed as such."""
     assert clean(text) == shown
 
 
 def test_everything_printed_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
-    """Results and messages go through the same escaping."""
+    """SE-11: results and messages go through the same escaping."""
     show("a\x1bb")
     tell("c\x1bd")
     show_json({"e": "\x1b\u202e"})

@@ -47,7 +47,7 @@ def test_os_errors_leave_others_alone(error: Exception) -> None:
 
 
 def test_every_error_has_a_base_and_a_status() -> None:
-    """All errors are EtceteraErrors with an exit status of the table, and show their message."""
+    """AS-10: every error is one of ours, has a status of the table, and shows its message."""
     kinds = [
         kind
         for kind in vars(errors).values()

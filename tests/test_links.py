@@ -128,7 +128,7 @@ def test_called_otherwise() -> None:
 
 
 def test_links_show_no_secret() -> None:
-    """No repr shows what opens an archive."""
+    """SE-02: no repr shows what opens an archive."""
     assert "SECRET" not in repr(PART)
     assert PART.shown == "https://host/prefix/flowers.tgz"
 

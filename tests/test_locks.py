@@ -127,7 +127,7 @@ def test_processes_exclude_each_other(path: Path) -> None:
 
 
 def test_threads_exclude_each_other(path: Path) -> None:
-    """Event loops in several threads exclude each other as well."""
+    """CR-27: event loops in several threads exclude each other as well."""
     inside, most = 0, 0
 
     async def work() -> None:

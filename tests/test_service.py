@@ -38,7 +38,7 @@ def downloads(config: etc.Config) -> int:
 
 
 async def test_one_download_for_many_callers(config: etc.Config) -> None:
-    """Twenty tasks that ask for one missing dataset share one download."""
+    """CR-20: twenty tasks that ask for one missing dataset share one download."""
     calls = [etc.adataset("big", auto_pull=True, config=config) for _ in range(20)]
     found = await asyncio.gather(*calls)
     assert {dataset.root for dataset in found} == {config.home / "big"}
@@ -46,14 +46,14 @@ async def test_one_download_for_many_callers(config: etc.Config) -> None:
 
 
 async def test_one_download_for_many_threads(config: etc.Config) -> None:
-    """Threads with loops of their own share one download, too."""
+    """CR-20, CR-27: threads with loops of their own share one download, too."""
     calls = [asyncio.to_thread(etc.dataset, "big", auto_pull=True, config=config) for _ in range(8)]
     assert len(await asyncio.gather(*calls)) == 8
     assert downloads(config) == 1
 
 
 def test_one_download_for_many_processes(tmp_path: Path, moto: S3Server) -> None:
-    """Processes that ask for one missing dataset wait for whoever pulls it."""
+    """CR-20: processes that ask for one missing dataset wait for whoever pulls it."""
     options = {
         "endpoint_url": moto.endpoint,
         "aws_access_key_id": moto.key,
@@ -90,7 +90,7 @@ async def until_downloading(config: etc.Config) -> None:
 
 @pytest.mark.parametrize("victim", [0, 1])
 async def test_cancelled_caller_fails_nobody(config: etc.Config, victim: int) -> None:
-    """Whichever caller is cancelled, the others get the dataset from the same download."""
+    """AS-01: whichever caller is cancelled, the others get the dataset from the same download."""
     assert config.url is not None
     memory_store(config.url).latency = 0.01
     tasks = [
@@ -191,7 +191,7 @@ def assert_no_stall(settings: dict[str, str], call: str, undo: Callable[[], obje
 
 @pytest.mark.timeout(300)
 def test_loop_never_stalls(tmp_path: Path, moto: S3Server) -> None:
-    """Push and pull of 10,000 files leave the loop to others, from the first call on."""
+    """AS-05: push and pull of 10,000 files leave the loop to others, from the first call on."""
     source = tmp_path / "source"
     for number in range(100):
         directory = source / "data" / "train" / f"{number:02}"

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from etcetera.errors import without_queries
+
 # Controls (a terminal obeys them), line separators, directions of writing (they make a text read
 # as another), what nobody sees (it makes two names look like one; joiners have their use in some
 # scripts, but not beside ASCII), and the halves that stand for bytes which are no UTF-8.
@@ -80,7 +82,7 @@ def tell(line: str) -> None:
     # Typer's echo would go round a progress bar that is being drawn, and write into it.
     with suppress(OSError):  # there is nowhere else to say it
         if sys.stderr is not None:
-            sys.stderr.write(f"{clean(line)}\n")
+            sys.stderr.write(f"{clean(without_queries(line))}\n")
             sys.stderr.flush()
 
 

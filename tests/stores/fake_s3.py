@@ -235,9 +235,9 @@ def _send(writer: asyncio.StreamWriter, answer: Answer, *, with_body: bool) -> N
 
 
 @asynccontextmanager
-async def fake_s3() -> AsyncIterator[FakeS3]:
+async def fake_s3(fake: FakeS3 | None = None) -> AsyncIterator[FakeS3]:
     """Run a fake server on this event loop."""
-    fake = FakeS3()
+    fake = fake or FakeS3()
     server = await asyncio.start_server(fake.connect, "127.0.0.1", 0)
     async with server:
         host, port = server.sockets[0].getsockname()

@@ -183,7 +183,7 @@ async def test_nobody_there() -> None:
 async def test_warning_in_the_clear(
     endpoint: str, warned: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Credentials that would travel unencrypted to another machine are warned of."""
+    """SE-07: credentials that would travel unencrypted to another machine are warned of."""
     monkeypatch.setattr(s3_client, "CONNECT_SECONDS", 0.01)
     monkeypatch.setattr(s3_client, "FIRST_ATTEMPTS", 1)
     async with open_store(RepositorySettings(url="s3://bucket", endpoint_url=endpoint)) as store:
@@ -293,7 +293,7 @@ echo '"SessionToken": "session-'$n'-", "Expiration": "{soon}"}}'
 
 
 async def test_renewed_credentials_are_masked(fake: FakeS3) -> None:
-    """A secret that came only with renewed credentials is masked as the first one was."""
+    """SE-02: A secret that came only with renewed credentials is masked as the first one was."""
     directory = await anyio.Path.home() / ".aws"
     await directory.mkdir()
     await (directory / "count").touch()
@@ -332,7 +332,7 @@ async def test_renewed_credentials_are_masked(fake: FakeS3) -> None:
     ],
 )
 def test_queries_are_masked(text: str) -> None:
-    """Of a URL in anybody's text nothing is shown from the question mark on."""
+    """SE-02: of a URL in anybody's text nothing is shown from the question mark on."""
     shown = s3_errors.Place(url="s3://b", bucket="b").show(text)
     assert "k?***" in shown
     assert "hush" not in shown
@@ -340,7 +340,7 @@ def test_queries_are_masked(text: str) -> None:
 
 
 async def test_query_of_a_failed_request(fake: FakeS3, store: Store) -> None:
-    """What aiohttp says of a request that failed does not bring its query to light."""
+    """SE-02: what aiohttp says of a request that failed does not bring its query to light."""
     fake.tricks["list"] = [Answer(301, {"Location": "s3://[?sig=hush"})] * 9
     with pytest.raises(EtceteraError) as caught:
         await anext(aiter(store.list()))
@@ -357,7 +357,7 @@ async def test_forbidden_is_not_absent(fake: FakeS3, store: Store) -> None:
 
 
 def test_secrets_are_masked() -> None:
-    """Whatever text is shown, it shows no known secret, key id, signature or control character."""
+    """SE-02: whatever text is shown shows no known secret, key, signature or control character."""
     place = s3_errors.Place(url="s3://b", bucket="b", secrets=("hush",))
     shown = place.show("hush AKIA0123456789ABCDEF X-Amz-Signature=abc \x1b[0m\nüber" + "x" * 1000)
     assert shown.startswith("*** *** X-Amz-*** \\x1b[0m\\nüber")
@@ -651,7 +651,7 @@ async def test_never_published(fake: FakeS3, store: Store) -> None:
     "code", ["AccessControlListNotSupported", "AccessDenied", "InvalidBucketAclWithObjectOwnership"]
 )
 async def test_public_refused(fake: FakeS3, code: str) -> None:
-    """A bucket that allows no public objects says so, and the way out, before any data is sent."""
+    """SE-05: a bucket without public objects says so, and the way out, before data is sent."""
     fake.tricks["create"] = [error(403 if code == "AccessDenied" else 400, code)]
     async with open_store(fake.settings(public=True)) as store:
         with pytest.raises(NotAllowed, match=r"remove public = true.*policy"):
@@ -661,7 +661,7 @@ async def test_public_refused(fake: FakeS3, code: str) -> None:
 
 
 async def test_public_refused_at_once(fake: FakeS3) -> None:
-    """Also an object of a single part is refused before any of it was sent."""
+    """SE-04, SE-05: also an object of a single part is refused before any of it was sent."""
     fake.tricks["create"] = [error(400, "AccessControlListNotSupported")]
     async with open_store(fake.settings(public=True)) as store:
         with pytest.raises(NotAllowed, match=r"remove public = true.*policy"):
@@ -670,7 +670,7 @@ async def test_public_refused_at_once(fake: FakeS3) -> None:
 
 
 async def test_public_on_moto(moto_settings: RepositorySettings) -> None:
-    """What is pushed to a public repository can be read by everybody, also unsigned."""
+    """SE-04: what is pushed to a public repository can be read by everybody, also unsigned."""
     async with open_store(replace(moto_settings, public=True)) as store:
         await push(store)
         connection = cast(S3Store, store).connection
@@ -726,7 +726,7 @@ async def test_cancelled_complete(
 async def test_cancelled_complete_that_hangs(
     fake: FakeS3, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the outcome cannot be found out in time, that is told instead."""
+    """AS-02: if the outcome cannot be found out in time, that is told instead."""
     monkeypatch.setattr(common, "GRACE_SECONDS", 0.05)
     asked = asyncio.Event()
 
@@ -758,7 +758,7 @@ async def test_abort_fails(fake: FakeS3, store: Store) -> None:
 async def test_abort_takes_too_long(
     fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Removing the upload is given up after a while, so that the caller can end."""
+    """AS-02: removing the upload is given up after a while, so that the caller can end."""
     monkeypatch.setattr("etcetera.stores.s3_upload.GRACE_SECONDS", 0.1)
     monkeypatch.setattr(common, "GRACE_SECONDS", 0.1)
 

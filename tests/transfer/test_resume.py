@@ -211,7 +211,7 @@ async def test_one_at_a_time(tmp_path: Path, root: Path) -> None:
 
 
 async def test_nothing_secret_is_written(tmp_path: Path, root: Path) -> None:
-    """Only the owner may look at a journal."""
+    """SE-08: only the owner may look at a journal."""
     await break_off(tmp_path, root, 17)
     directory = tmp_path / "journal"
     assert directory.stat().st_mode & 0o777 == 0o700
