@@ -50,7 +50,9 @@ def kills(found: Iterable[Point]) -> list[Fault]:
     return _sampled([(point, KILL) for point in found if point.changes])
 
 
-def errors(found: Iterable[Point], everything: bool = bool(os.environ.get(EVERYTHING))) -> list[Fault]:
+def errors(
+    found: Iterable[Point], everything: bool = bool(os.environ.get(EVERYTHING))
+) -> list[Fault]:
     """An error of each call, one after the other of all there are; or all of each."""
     faults = []
     for number, point in enumerate(found):

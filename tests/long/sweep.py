@@ -160,7 +160,7 @@ def _points(log: str, site: str) -> list[Point]:
         failed = " = -1 " in arguments
         changes = not failed and call != "close" and (not opens or "O_CREAT" in arguments)
         if _UNSTABLE.search(path):
-            if call == "close":
+            if call in ("close", "openat"):  # too many others are among them
                 continue
             point = Point(call, "", everywhere[thread, call], changes)
         else:
