@@ -33,10 +33,14 @@ is what people already catch. Every message says what happened and what to do ne
 """
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
+
+from etcetera.space import free_at
 
 _QUERY = re.compile(
     r"(:/+[^\s?'\"\\]*\?"
@@ -217,7 +221,10 @@ def os_errors(action: str) -> Iterator[None]:
         file = f" ({error.filename})" if not action.endswith(str(error.filename or "")) else ""
         message = f"Error {action}: {error.strerror}{file}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"{message}; free some space, then try again") from error
+            hint = "free some space, then try again"
+            if error.filename and Path(os.fsdecode(error.filename)).is_absolute():
+                hint += f" ({free_at(Path(os.fsdecode(error.filename)))})"
+            raise NoSpace(f"{message}; {hint}") from error
         if error.errno == errno.EROFS:
             raise NotAllowed(f"{message}; it can only be read there") from error
         if error.errno in (errno.EACCES, errno.EPERM):

@@ -280,6 +280,7 @@ class Home:
         """
         path = self.find(name)
         if path is None or not (path.is_symlink() or path.is_dir()):
+            self._receipts.forget(name)  # of one that was purged by a process that died
             raise _not_found(name)
         if not path.is_symlink() and not force and (reason := self._installer.unsaved(name)):
             raise NotAllowed(f"Dataset {name} {reason}: push it first, or purge it with --force")

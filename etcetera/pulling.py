@@ -19,14 +19,18 @@ from etcetera.errors import (
     InvalidDataset,
     NetworkError,
     NoSpace,
+    NotAllowed,
+    StoreError,
     UsageError,
     archive_errors,
+    os_errors,
 )
 from etcetera.home import Home
 from etcetera.progress import Meter, ProgressCallback
 from etcetera.receipts import Receipt
 from etcetera.repository import open_repository
 from etcetera.results import PullResult
+from etcetera.space import free_at
 from etcetera.staging import Resumable
 from etcetera.stores.common import leave_note
 from etcetera.transfer.archive import Archive, Index
@@ -59,8 +63,22 @@ class Pulling:
     force: bool = False
     progress: ProgressCallback | None = None
 
+    _wanted: Survey | None = field(default=None, init=False)
+
     async def run(self, *, dry_run: bool = False) -> PullResult:
         """Pull, or say what would be pulled; see :func:`etcetera.api.apull`."""
+        try:
+            with os_errors(f"pulling {self.name} to {self.home.path}"):
+                return await self._run(dry_run)
+        except (NoSpace, NotAllowed, StoreError) as error:
+            # Where it was foreseen, and not the system has refused, the message says it all.
+            if isinstance(error.__cause__, OSError):
+                place = self.home.path / self.name
+                room = await in_thread(self._room) if isinstance(error, NoSpace) else ""
+                leave_note(error, room or f"Nothing has changed at {place}")
+            raise
+
+    async def _run(self, dry_run: bool) -> PullResult:
         began = perf_counter()
         existing, receipt = await in_thread(self._look)
         async with open_repository(self.config, self.repository) as remotes:
@@ -80,7 +98,7 @@ class Pulling:
                         replaces=existing is not None and receipt is None,
                         partial=bool(selections),
                     )
-                    wanted = await _survey(index, selections)
+                    self._wanted = wanted = await _survey(index, selections)
                     if dry_run:
                         await in_thread(check_space, self.home.path, wanted.bytes if wanted else 0)
                         return result(
@@ -135,6 +153,14 @@ class Pulling:
             kept=kept,
             seconds=perf_counter() - began,
         )
+
+    def _room(self) -> str:
+        """Say what is needed, as far as it is known, and what there is."""
+        free = free_at(self.home.path)
+        if self._wanted is None:
+            return free
+        files, size = self._wanted.files, self._wanted.bytes
+        return f"The dataset needs {size:,} bytes in {files:,} files, and {free}"
 
     def _check_digest(self, found: str, url: str) -> None:
         if self.digest not in (None, found):

@@ -7,13 +7,21 @@ from time import perf_counter
 
 from etcetera.config import Config
 from etcetera.dataset import Dataset
-from etcetera.errors import AlreadyExists, DatasetNotFound, EtceteraError, InvalidDataset
+from etcetera.errors import (
+    AlreadyExists,
+    DatasetNotFound,
+    EtceteraError,
+    InvalidDataset,
+    NoSpace,
+    os_errors,
+)
 from etcetera.home import Home
 from etcetera.progress import Meter, ProgressCallback
 from etcetera.receipts import Receipt
 from etcetera.repository import Repository, open_repository
 from etcetera.results import PushResult
 from etcetera.stores import CannotCopy, ObjectInfo
+from etcetera.stores.common import leave_note
 from etcetera.transfer.flow import beside, in_thread, in_threads
 from etcetera.transfer.index_copy import IndexCopy
 from etcetera.transfer.options import MiB
@@ -39,6 +47,10 @@ class Pushing:
 
     async def run(self, *, dry_run: bool) -> PushResult:
         """Push, or say what would be pushed; see :func:`etcetera.api.apush`."""
+        with os_errors(f"pushing {self.name} from {self.home.path}"):
+            return await self._run(dry_run)
+
+    async def _run(self, dry_run: bool) -> PushResult:
         began = perf_counter()
         dataset = await in_thread(self._open)
         async with open_repository(self.config, self.repository) as remotes:
@@ -100,6 +112,9 @@ class Pushing:
                         _logger.info("Everything is sent: %s", why_whole)
                         meter.restart()
                         pushed = await send(journal=await in_thread(journal))
+                    except NoSpace as error:
+                        leave_note(error, f"The archive needs at most {bound:,} bytes")
+                        raise
                     replaces = await is_replaced()
                     await in_thread(self._note, remotes.settings.url, scanned, pushed, copy)
                     await in_thread(self.home.checked.note, url, pushed.info.etag)

@@ -19,6 +19,7 @@ PRIVATE = ".etcetera"
 RESUME_DAYS = 14
 """How long what an interrupted pull has fetched waits for the next one."""
 
+_TREE = "tree"
 _OWNER = "owner.json"
 _RELEASED = "released"
 _RESUME = "resume.json"
@@ -94,7 +95,7 @@ class Resumable:
         """Use *path*, which was just claimed; it can be gone on with even if this is killed."""
         self._path = path
         self._name = name
-        self.tree = path / "tree"
+        self.tree = path / _TREE
         """Where the dataset is built."""
         with os_errors(f"making {self.tree}"):
             self.tree.mkdir()
@@ -103,7 +104,7 @@ class Resumable:
     @property
     def left(self) -> list[Path]:
         """Trees that earlier pulls have left, whatever is in them."""
-        return sorted(self._path.glob(f"{_LEFT}*/tree"))
+        return sorted(self._path.glob(f"{_LEFT}*/{_TREE}"))
 
     def adopt(self, staging: Path) -> None:
         """Take what pulls of the same dataset have left in *staging*, if nobody works on it."""
@@ -182,10 +183,14 @@ def abandoned(directory: Path) -> list[Path]:
 
 
 def can_be_resumed(path: Path) -> bool:
-    """Tell whether the next pull may go on with what an earlier one left in *path*."""
+    """Tell whether the next pull may go on with what an earlier one left in *path*.
+
+    Without a tree it was installed, and only tidying up was left to do.
+    """
     with suppress(OSError):
         age = time.time() - (path / _RESUME).lstat().st_mtime
-        return _resumed_name(path) is not None and age < RESUME_DAYS * 86400
+        young = age < RESUME_DAYS * 86400
+        return _resumed_name(path) is not None and young and (path / _TREE).is_dir()
     return False
 
 

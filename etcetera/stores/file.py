@@ -37,6 +37,7 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.findings import Finding
+from etcetera.space import free_at
 from etcetera.stores import (
     CannotCopy,
     CannotResume,
@@ -253,9 +254,11 @@ class FileUpload:
         """Close the file and remove its hidden name, if it still has it and is not kept."""
         if self._opened is not None:
             path, opened = self._opened
-            opened.close()
-            if not self.kept:
-                path.unlink(missing_ok=True)
+            try:
+                opened.close()
+            finally:
+                if not self.kept:
+                    path.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -404,7 +407,9 @@ class FileStore:
             ) from error
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpace(f"no space left for {path}; free some and try again") from error
+                raise NoSpace(
+                    f"no space left for {path}; free some and try again ({free_at(self.directory)})"
+                ) from error
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise NotAllowed(f"{path}: {error.strerror}; check its owner and mode") from error
             if error.errno == errno.ENAMETOOLONG:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from etcetera.errors import CorruptArchive, NoSpace, UnsafeArchive, os_errors
+from etcetera.space import existing
 from etcetera.transfer.codec import Buffer
 from etcetera.transfer.descend import DIRECTORY, Descent
 from etcetera.transfer.options import MiB
@@ -27,8 +28,7 @@ _READ_BACK = MiB
 
 def check_space(path: Path, needed: int) -> None:
     """Raise NoSpace, with both numbers, if *needed* bytes are not free below *path*."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
+    path = existing(path)
     with os_errors(f"looking at {path}"):
         status = os.statvfs(path)
     free = status.f_bavail * status.f_frsize

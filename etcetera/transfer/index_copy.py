@@ -10,6 +10,7 @@ import shutil
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -43,8 +44,9 @@ class IndexCopy:
         """Say at which byte of the object the data frames end; called first, or to begin anew."""
         self._start = start
         self._pieces.clear()
-        if self._file is not None:
-            self._file.truncate(0)
+        with self._giving_up():
+            if self._file is not None:
+                self._file.truncate(0)
         self._write(0, _START.pack(start))
 
     def put(self, offset: int, data: Buffer) -> None:
@@ -87,10 +89,16 @@ class IndexCopy:
 
     def _write(self, position: int, data: Buffer) -> None:
         view = memoryview(data)
-        try:
+        with self._giving_up():
             while view and self._file is not None:
                 count = os.pwrite(self._file.fileno(), view, position)
                 view, position = view[count:], position + count
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Go on without a copy when it cannot be written."""
+        try:
+            yield
         except OSError as error:
             self._file = None  # whoever opened it closes it
             _logger.warning("The index is not kept, so etc verify will not work: %s", error)
