@@ -40,7 +40,7 @@ class Exchange:
         return self.request.body
 
     async def forward(self) -> Answer:
-        """Let the server answer."""
+        """Let the server answer; names of headers come in small letters."""
         body = await self.receive()
         reader, writer = await asyncio.open_connection(*self.upstream)
         try:
@@ -52,9 +52,9 @@ class Exchange:
         finally:
             writer.close()
         lines = head.decode("latin-1").split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines[1:])
-        length = int(headers.pop("Content-Length", len(content)))
-        headers.pop("Connection", None)
+        headers = {name.lower(): value for name, value in (one.split(": ", 1) for one in lines[1:])}
+        length = int(headers.pop("content-length", len(content)))
+        headers.pop("connection", None)
         return Answer(int(lines[0].split(" ")[1]), headers, content, length)
 
     async def send(self, answer: Answer, stop: int | None = None) -> None:
@@ -113,6 +113,8 @@ class FaultProxy:
     endpoint: str = ""
     rules: list[Rule] = field(default_factory=list)
     seen: list[Request] = field(default_factory=list)
+    ignored: tuple[str, ...] = ()
+    """Headers that the server is never shown, in small letters."""
     _connections: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     def plan(self, *rules: Rule) -> None:
@@ -139,8 +141,8 @@ class FaultProxy:
         try:
             while await self._serve(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # whoever asked has seen enough
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # whoever asked has seen enough, or the test is over
         finally:
             self._connections.discard(task)
             writer.close()
@@ -154,7 +156,8 @@ class FaultProxy:
         query = parse_qs(url.query, keep_blank_values=True)
         request = Request(method, url.path.rstrip("/"), query, headers, b"")
         self.seen.append(request)
-        exchange = Exchange(request, head, self.upstream, reader, writer)
+        shown = [one for one in head if one.partition(":")[0].lower() not in self.ignored]
+        exchange = Exchange(request, shown, self.upstream, reader, writer)
         rule = next((rule for rule in self.rules if rule.takes(exchange)), None)
         if rule is None:
             await exchange.send(await exchange.forward())
