@@ -6,6 +6,7 @@ planned and never happened fails the test: else a test of a fault might be one o
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -173,14 +174,16 @@ class FaultProxy:
 
 
 @asynccontextmanager
-async def fault_proxy(upstream: str) -> AsyncIterator[FaultProxy]:
+async def fault_proxy(
+    upstream: str, encryption: ssl.SSLContext | None = None
+) -> AsyncIterator[FaultProxy]:
     """Run one before another server; in the end all planned faults must have happened."""
     url = urlsplit(upstream)
     proxy = FaultProxy((url.hostname or "", url.port or 0))
-    server = await asyncio.start_server(proxy.connect, "127.0.0.1", 0, limit=1 << 20)
+    server = await asyncio.start_server(proxy.connect, "127.0.0.1", 0, ssl=encryption)
     async with server:
         host, port = server.sockets[0].getsockname()
-        proxy.endpoint = f"http://{host}:{port}"
+        proxy.endpoint = f"{'https' if encryption else 'http'}://{host}:{port}"
         yield proxy
         await proxy.close()
     proxy.check()
