@@ -150,8 +150,8 @@ class Soak:
         """What is left in the repository was told of; remove it."""
         text = "\n".join([*self.notes, told()])
         listed = self.site.ask("GET", "/?uploads")[1].decode()
-        found = re.findall(r"<Key>(.*?)</Key>.*?<UploadId>(.*?)</UploadId>", listed, re.DOTALL)
-        for key, upload in found:
+        found = re.findall(r"<UploadId>(.*?)</UploadId>\s*<Key>(.*?)</Key>", listed)
+        for upload, key in found:
             assert upload in text or "may be left" in text, (found, text)
             self.site.ask("DELETE", f"/{key}?uploadId={upload}")
             self.left += 1
