@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from etcetera.stores import s3_client
 from tests.servers import RCLONE_BUCKET, S3Server, moto_server, rclone_server
 
 
@@ -34,10 +35,24 @@ def restored_logger() -> Iterator[None]:
     logger.setLevel(level)  # forgets what it has remembered of levels, too
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait milliseconds where users wait seconds."""
+    monkeypatch.setattr(s3_client, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(s3_client, "LONGEST_DELAY_SECONDS", 0.01)
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[S3Server]:
     """Run moto for all tests."""
     with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def small_moto() -> Iterator[S3Server]:
+    """Run another one for all tests, which takes parts of any size."""
+    with moto_server(least_part=1) as server:
         yield server
 
 

@@ -5,6 +5,7 @@ on 127.0.0.1 only, and dies with the process that started it.
 """
 
 import http.client
+import os
 import secrets
 import shutil
 import socket
@@ -65,9 +66,10 @@ class S3Server:
 
 
 @contextmanager
-def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _process(command: list[str], **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         [sys.executable, "-c", _DIE_WITH_PARENT, *command],
+        env=os.environ | variables,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -96,9 +98,14 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def moto_server() -> Iterator[S3Server]:
-    """Run moto: S3's semantics, but neither secrets nor checksums are looked at."""
-    with _process([sys.executable, "-c", _MOTO]) as process:
+def moto_server(least_part: int = 5 << 20) -> Iterator[S3Server]:
+    """Run moto: S3's semantics, but neither secrets nor checksums are looked at.
+
+    Args:
+        least_part: Bytes of the smallest part between others; S3's own limit makes tests slow.
+    """
+    limit = {"S3_UPLOAD_PART_MIN_SIZE": str(least_part)}
+    with _process([sys.executable, "-c", _MOTO], **limit) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
         _wait_until_ready(port, process)

@@ -86,7 +86,7 @@ async def test_cancelled_push(
     steps: int,
     cancel: Callable[[Callable[[], Awaitable[object]], int], Awaitable[bool]],
 ) -> None:
-    """AS-01: wherever a push is cancelled, no upload stays open and the name is absent or whole."""
+    """UP-08, AS-01: wherever a push is cancelled, no upload stays open and the name is absent or whole."""
     site.store.latency = 0.004
     cancelled = await cancel(lambda: etc.apush("big", config=site.config), steps)
     site.assert_clean()
@@ -159,7 +159,7 @@ async def test_failed_push(site: Site, call: tuple[str, int]) -> None:
 
 
 async def test_failed_abort_is_told(site: Site) -> None:
-    """If even removing the upload fails, the error says what is left."""
+    """UP-10: if even removing the upload fails, the error says what is left."""
     site.store.faults["put_part", 2] = NetworkError("the line is dead")
     site.store.faults["abort", 1] = NetworkError("still dead")
     with pytest.raises(NetworkError, match="the line is dead") as caught:

@@ -98,7 +98,7 @@ def test_in_use(site: Site) -> None:
 
 
 def test_remote(site: Site) -> None:
-    """In a repository only what is idle goes, and never what a process of this home sends."""
+    """UP-11, UP-12: remotely only what is idle goes, never what a process of this home sends."""
     upload = next(iter(site.store.uploads.values()))
     assert etc.clean(True, site.config) == []
     upload.modified = upload.modified.replace(year=2020)

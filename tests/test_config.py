@@ -133,7 +133,7 @@ def test_unknown_repository_names_the_known() -> None:
 
 
 def test_old_spelling_of_the_secret(user: Path) -> None:
-    """The spelling of etcetera 0.0.12 still works, but not beside the new one."""
+    """AU-13: the spelling of etcetera 0.0.12 still works, but not beside the new one."""
     write(
         user / ".etc.toml",
         f'url = "s3://b"\naws_access_key_id = "AKIA"\naws_access_key_secret = "{SECRET}"\n',

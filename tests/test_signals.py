@@ -194,7 +194,7 @@ PUSHING = [
 
 @pytest.mark.parametrize("hold", PUSHING)
 def test_pushing(site: Site, hold: Hold) -> None:
-    """Interrupted while the server is silent, a push leaves no upload, and can be repeated."""
+    """UP-08: interrupted while the server is silent, a push leaves nothing; it can be repeated."""
     etc.register(site.source, "big", config=site.config)
     site.proxy.hold = hold
     with site.start("push", "big") as running:
@@ -208,7 +208,7 @@ def test_pushing(site: Site, hold: Hold) -> None:
 
 
 def test_completing(site: Site) -> None:
-    """Interrupted while it is published, a push waits for the outcome, and says it."""
+    """UP-09: interrupted while it is published, a push waits for the outcome, and says it."""
     etc.register(site.source, "big", config=site.config)
     site.proxy.hold = hold = Hold("POST", "uploadId")
 

@@ -213,7 +213,7 @@ async def problem(data: bytes) -> str | None:
 
 
 async def test_every_byte_of_an_archive(tmp_path: Path) -> None:
-    """One changed bit is found wherever it is: headers, frames, index, footer, trailer."""
+    """UP-28, DN-07: one changed bit is found wherever it is: in headers, frames, index, trailer."""
     data = await packed(trees.write(tmp_path / "source", trees.SMALL))
     assert await problem(data) is None
     footer = parse_footer(data[-TAIL:], len(data))

@@ -10,7 +10,7 @@ import ipaddress
 import json
 import logging
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from functools import cache
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BytesIO
@@ -143,6 +143,7 @@ class Connection:
         attempts: int | None = None,
         body: Data | None = None,
         sent: Sent | None = None,
+        lost: Callable[[], object] = lambda: None,
         **arguments: Any,
     ) -> dict[str, Any]:
         """Send one request about the bucket, again if that may help, and return the answer.
@@ -154,6 +155,7 @@ class Connection:
             attempts: At most so many; by default as many as usual.
             body: Of the request.
             sent: Told of its bytes as they leave.
+            lost: Called for each attempt without any answer: the server may have done it.
             **arguments: Of the operation, except for the bucket.
 
         Raises:
@@ -173,7 +175,9 @@ class Connection:
                 if self._anonymous:
                     raise no_credentials(self.place) from error
                 raise
-            except NetworkError:
+            except NetworkError as error:
+                if not hasattr(error.__cause__, "response"):
+                    lost()
                 pause = next(pauses, None)
                 if pause is None:
                     raise

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from etcetera.errors import (
@@ -233,7 +234,12 @@ def _translate_answer(
     if code in _EXPIRED:
         return ExpiredCredentials(f"{place.url}: the credentials are expired ({said}); renew them")
     if code == "RequestTimeTooSkewed":
-        return NotAllowed(f"{place.url}: the clock of this machine is wrong ({said}); set it")
+        there = place.show(response["Error"].get("ServerTime") or "another time")
+        here = datetime.now(UTC).isoformat(timespec="seconds")
+        return NotAllowed(
+            f"{place.url}: the clock of this machine is wrong ({code}): it says {here}, the server "
+            f"says {there}; set it"
+        )
     if status in (401, 403) or code in ("AccessDenied", "InvalidAccessKeyId"):
         return NotAllowed(f"{place.url} refuses ({said}); check the credentials and their rights")
     if code in _PASSING or status in (408, 429) or (status >= 500 and status not in (501, 505)):

@@ -23,7 +23,7 @@ from etcetera.errors import (
 from etcetera.stores import ObjectInfo
 from etcetera.stores.common import replaced, time_from
 from etcetera.stores.s3_client import Connection, delays
-from etcetera.stores.s3_errors import Place, Refused, answering
+from etcetera.stores.s3_errors import Place, Refused, answering, no_credentials
 
 ATTEMPTS = 5
 """How often the request that publishes is sent before giving up."""
@@ -67,7 +67,7 @@ async def look(connection: Connection, key: str, *, blind: bool = False) -> dict
 
     Raises:
         RepositoryNotFound: There is no such bucket.
-        NotAllowed: Nothing can be said about the object.
+        NotAllowed: Nothing can be said about the object; NoCredentials where there are none.
     """
     try:
         answer = await connection.call("head_object", Key=key, expected={400, 403, 404})
@@ -85,6 +85,8 @@ async def look(connection: Connection, key: str, *, blind: bool = False) -> dict
         if refusal.status == 404:
             connection.bucket_seen = True
             return None
+        if connection.anonymous:
+            raise no_credentials(connection.place) from refusal
         raise NotAllowed(f"{refusal}; check the rights to read {key}") from refusal
     connection.bucket_seen = True
     return answer

@@ -8,6 +8,7 @@ import secrets
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -94,6 +95,8 @@ class S3Upload:
     _unchecked: bool = False
     """Whether only a listing can tell what was copied."""
     _beginning: bool = False
+    _lost: bool = False
+    """Whether there may be an upload whose id never came."""
     _publishing: bool = False
     _published: bool = False
     _resumed: bool = False
@@ -137,22 +140,26 @@ class S3Upload:
 
     async def _create(self) -> None:
         arguments = {"Key": self.key} | object_arguments(self._nonce, public=self.public)
+        create = partial(self._call, "create_multipart_upload", lost=self._note_lost, **arguments)
         answer = None
         if self.connection.checksums:
             checksum = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
             try:
-                answer = await self._call(
-                    "create_multipart_upload", _NO_CHECKSUMS, **arguments, **checksum
-                )
+                answer = await create(expected=_NO_CHECKSUMS, **checksum)
             except Refused:
-                answer = await self._call("create_multipart_upload", **arguments)
+                answer = await create()
                 self.connection.checksums = False
         if answer is None:
-            answer = await self._call("create_multipart_upload", **arguments)
+            answer = await create()
         with answering(self.connection.place):
             self.id = answer["UploadId"]
+        if self._lost:
+            _logger.warning("%s", self._maybe_left())
         # A server that ignores what it does not know does not repeat it.
         self._checksums = answer.get("ChecksumAlgorithm") == "CRC32"
+
+    def _note_lost(self) -> None:
+        self._lost = True
 
     async def _call(
         self, operation: str, expected: Collection[str | int] = (), **arguments: Any
@@ -266,9 +273,9 @@ class S3Upload:
                 _logger.warning("%s was published in spite of the interruption", self.name)
             return
         if not self.id:
-            if self._beginning and isinstance(error, asyncio.CancelledError):
-                command = self._command("list-multipart-uploads", "--prefix", self.key)
-                leave_note(error, f"an upload of {self.name} may be left; look with: {command}")
+            cancelled = self._beginning and isinstance(error, asyncio.CancelledError)
+            if error is not None and (cancelled or self._lost):
+                leave_note(error, self._maybe_left())
             return
         if self.keep and is_curable(error):
             self.kept = True
@@ -295,6 +302,10 @@ class S3Upload:
     def _left(self, reason: str) -> str:
         words = ["abort-multipart-upload", "--key", self.key, "--upload-id", self.id]
         return f"the upload {self.id} is left ({reason}); remove it with: {self._command(*words)}"
+
+    def _maybe_left(self) -> str:
+        command = self._command("list-multipart-uploads", "--prefix", self.key)
+        return f"an upload of {self.name} may be left; look with: {command}"
 
     def _command(self, operation: str, *arguments: str) -> str:
         place = self.connection.place

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from etcetera.config import RepositorySettings
-from etcetera.stores import Store, s3_client
+from etcetera.stores import Store
 from etcetera.stores.memory import memory_store
 from etcetera.stores.s3 import S3Store
 from tests.servers import RCLONE_BUCKET, S3Server, make_moto_bucket
@@ -42,13 +42,6 @@ def s3_settings(server: S3Server, bucket: str, **more: Any) -> RepositorySetting
         "region": "us-east-1",
     }
     return RepositorySettings(**(values | more))
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait milliseconds where users wait seconds."""
-    monkeypatch.setattr(s3_client, "FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(s3_client, "LONGEST_DELAY_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ async def content(store: Store, key: str) -> bytes | bytearray | None:
 
 
 async def test_put_and_look(store: Store) -> None:
-    """What put returns is what head and list say afterwards, and the bytes come back."""
+    """UP-13: what put returns is what head and list say afterwards, and the bytes come back."""
     info = await store.put("a.tgz", b"some bytes", overwrite=False)
     assert (info.key, info.size) == ("a.tgz", 10)
     assert info.modified.tzinfo is not None
@@ -91,7 +91,7 @@ async def test_absent(store: Store) -> None:
 
 
 async def test_missing_repository(backend: Backend) -> None:
-    """A bucket or directory that does not exist is told from an object that does not."""
+    """DN-10: a bucket or directory that does not exist is told from an object that does not."""
     async with open_store(backend.missing) as store:
         with pytest.raises(RepositoryNotFound):
             await store.head("a.tgz")
@@ -180,7 +180,7 @@ async def test_delete(store: Store) -> None:
 
 @pytest.mark.parametrize("key", RARE_KEYS)
 async def test_rare_keys(store: Store, backend: Backend, key: str) -> None:
-    """Keys come back as they went, whatever a URL or XML would make of them."""
+    """AU-14: keys come back as they went, whatever a URL or XML would make of them."""
     await store.put(key, b"put", overwrite=False)
     await push(store, key, b"pushed", backend.part_size, overwrite=True)
     assert set(await listed(store)) == {key}
@@ -206,7 +206,7 @@ async def test_impossible_keys(store: Store, key: str) -> None:
 @pytest.mark.parametrize("excess", ["one byte", "one short", "even", "tiny last", "three"])
 @pytest.mark.parametrize("together", [False, True], ids=["backwards", "together"])
 async def test_upload_sizes(store: Store, backend: Backend, excess: str, together: bool) -> None:
-    """Parts in any order become one object, from one byte to full and tiny last parts."""
+    """UP-14, UP-18: parts in any order become one object, whatever the last one holds."""
     part_size = backend.part_size
     sizes = {
         "one byte": 1,
@@ -309,7 +309,7 @@ async def test_cancelled_upload(store: Store, backend: Backend, steps: int, nati
 
 
 async def test_one_winner(store: Store, backend: Backend) -> None:
-    """Of create-only uploads at the same moment exactly one wins, and the object is its own."""
+    """FR-02, UP-19: of create-only uploads at once exactly one wins, and the object is its own."""
     contents = [some_bytes(backend.part_size + number) for number in range(4)]
     outcomes = await asyncio.gather(
         *(push(store, "a.tgz", data, backend.part_size) for data in contents),
@@ -330,7 +330,7 @@ async def test_one_winner(store: Store, backend: Backend) -> None:
 
 
 async def test_one_winner_of_puts(store: Store, backend: Backend) -> None:
-    """The same holds for put."""
+    """FR-02, UP-19: the same holds for put."""
     contents = [some_bytes(100 + number) for number in range(4)]
     outcomes = await asyncio.gather(
         *(store.put("a.tgz", data, overwrite=False) for data in contents), return_exceptions=True
@@ -342,7 +342,7 @@ async def test_one_winner_of_puts(store: Store, backend: Backend) -> None:
 
 
 async def test_replaced_while_read(store: Store, backend: Backend) -> None:
-    """An open object never mixes two versions: a file stays the old one, others tell."""
+    """DN-12, FR-03: an open object never mixes versions: a file stays the old one, others tell."""
     await store.put("a.tgz", b"old bytes", overwrite=False)
     async with store.open("a.tgz") as remote:
         assert remote is not None
@@ -356,7 +356,7 @@ async def test_replaced_while_read(store: Store, backend: Backend) -> None:
 
 
 async def test_deleted_while_read(store: Store, backend: Backend) -> None:
-    """An open object that is deleted says so, but for a file, which lives on."""
+    """DN-12: an open object that is deleted says so, but for a file, which lives on."""
     await store.put("a.tgz", b"old bytes", overwrite=False)
     async with store.open("a.tgz") as remote:
         assert remote is not None
@@ -423,7 +423,7 @@ async def test_copied_parts(store: Store, backend: Backend) -> None:
 
 
 async def test_copies_of_one_version(store: Store, backend: Backend) -> None:
-    """What replaces a version replaces no other one."""
+    """UP-23: what replaces a version replaces no other one."""
     info = await store.put("a.tgz", b"old", overwrite=False)
     replaced = await store.put("a.tgz", b"newer", overwrite=True)
     for etag in (info.etag, replaced.etag):

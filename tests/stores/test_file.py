@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -101,7 +102,7 @@ async def test_mode(directory: Path) -> None:
 
 
 async def test_what_is_listed(directory: Path) -> None:
-    """Hidden files, unfinished uploads, directories and broken links are no objects."""
+    """FR-01: hidden files, unfinished uploads, directories and broken links are no objects."""
     (directory / "a.tgz").write_bytes(b"a")
     (directory / ".a.tgz.0123.part").write_bytes(b"stale")
     (directory / "directory.tgz").mkdir()
@@ -119,7 +120,7 @@ async def test_what_is_listed(directory: Path) -> None:
 
 
 async def test_truncated_while_read(directory: Path) -> None:
-    """A file that is cut while it is read is never taken for whole."""
+    """FR-04: a file that is cut while it is read is never taken for whole."""
     await put(directory, b"some bytes")
     settings = RepositorySettings(url=directory.as_uri())
     async with open_store(settings) as store, store.open("a.tgz") as remote:
@@ -144,7 +145,7 @@ async def test_changed_while_read(directory: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
 async def test_no_directory(tmp_path: Path, kind: str) -> None:
-    """A repository that is no directory says how to make one."""
+    """FR-05: a repository that is no directory says how to make one."""
     path = tmp_path / "repository"
     if kind == "file":
         path.write_bytes(b"")
@@ -172,7 +173,7 @@ async def test_system_errors(
     kind: type[EtceteraError],
     call: str,
 ) -> None:
-    """Whatever the system refuses becomes our error, the old object stays and nothing is left."""
+    """FR-05: whatever the system refuses becomes our error; the old object stays, alone."""
     await put(directory, b"old")
     with monkeypatch.context() as patched:
         patched.setattr(os, call, failing(number))
@@ -196,7 +197,7 @@ async def test_long_names(directory: Path) -> None:
 async def test_without_hard_links(
     directory: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Where hard links are not supported, create-only uploads still replace nothing."""
+    """FR-06: where hard links are not supported, create-only uploads still replace nothing."""
     monkeypatch.setattr(os, "link", failing(number))
     await put(directory, b"first")
     with pytest.raises(AlreadyExists):
@@ -248,7 +249,7 @@ asyncio.run(push())
 
 
 async def test_killed_upload(directory: Path) -> None:
-    """What a killed upload left goes with the next one of that key; what is alive stays."""
+    """FR-01: what a killed upload left goes with the next one of that key; what is alive stays."""
     killed = await asyncio.create_subprocess_exec(
         sys.executable, "-c", KILLED, directory.as_uri(), env=dict(os.environ) | PACKAGE
     )
@@ -373,3 +374,42 @@ async def test_failed_removal(directory: Path, monkeypatch: pytest.MonkeyPatch) 
             await upload(store)
     (note,) = caught.value.__notes__
     assert f"rm {directory}/.a.tgz." in note
+
+
+PUSHING = """
+import sys
+import etcetera as etc
+
+config = etc.Config(sys.argv[1], sys.argv[2])
+etc.create("set", config=config)
+(config.home / "set" / "data" / "train" / "x").write_text(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.read()
+try:
+    etc.push("set", config=config)
+except etc.EtceteraError as error:
+    print(type(error).__name__)
+else:
+    print("published")
+"""
+
+
+async def test_one_winner_of_processes(directory: Path, tmp_path: Path) -> None:
+    """FR-02: of processes that push one name at once exactly one wins, and the others are told."""
+    running = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PUSHING, directory.as_uri(), str(tmp_path / f"home-{number}"),
+            env=dict(os.environ) | PACKAGE, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for number in range(4)
+    ]  # fmt: skip
+    for process in running:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    ends = await asyncio.gather(*(process.communicate(b"") for process in running))
+    said = [output.decode().strip() for output, _ in ends]
+    assert sorted(said) == ["AlreadyExists"] * 3 + ["published"]
+    assert names(directory) == ["set.tgz"]
+    winner = tmp_path / f"home-{said.index('published')}"
+    other = await etcetera.apull("set", config=etcetera.Config(directory.as_uri(), tmp_path / "h"))
+    assert (other.path / "data" / "train" / "x").read_text() == str(winner)

@@ -197,7 +197,7 @@ async def test_warning_in_the_clear(
 
 
 async def test_unsigned_read(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any credentials a public bucket is read unsigned, and writing is refused."""
+    """AU-11: without any credentials a public bucket is read unsigned, and writing is refused."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     fake.objects["a.tgz"] = b"public", {}
@@ -216,7 +216,7 @@ async def test_unsigned_read(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_profile(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A profile gives key, region and endpoint, and keys in the settings come before it."""
+    """AU-07: a profile gives key, region and endpoint, and keys in the settings come before it."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     directory = await anyio.Path.home() / ".aws"
@@ -348,7 +348,7 @@ async def test_query_of_a_failed_request(fake: FakeS3, store: Store) -> None:
 
 
 async def test_forbidden_is_not_absent(fake: FakeS3, store: Store) -> None:
-    """A HEAD that is refused is NotAllowed even if listing is allowed."""
+    """DN-10: a HEAD that is refused is NotAllowed even if listing is allowed."""
     fake.tricks["head"] = [Answer(403)]
     with pytest.raises(NotAllowed):
         await store.head("a.tgz")
@@ -369,7 +369,7 @@ def test_secrets_are_masked() -> None:
 
 
 async def test_request_headers(fake: FakeS3, store: Store) -> None:
-    """No request waits for 100 Continue, hashes its body, or asks for or sets an encoding."""
+    """AU-01, DN-14: no request waits for 100 Continue, hashes its body, or names an encoding."""
     await push(store)
     await put(store, overwrite=True)
     await read(store, 0, 4)
@@ -386,7 +386,7 @@ async def test_request_headers(fake: FakeS3, store: Store) -> None:
 
 
 async def test_checksums_where_known(moto_settings: RepositorySettings) -> None:
-    """A server that knows checksums gets the CRC-32 of every part."""
+    """AU-03: a server that knows checksums gets the CRC-32 of every part."""
     async with open_store(moto_settings) as store:
         info = await push(store, b"x" * 100)
         connection = cast(S3Store, store).connection
@@ -399,7 +399,7 @@ async def test_checksums_where_known(moto_settings: RepositorySettings) -> None:
 
 @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidArgument")])
 async def test_checksums_refused(fake: FakeS3, store: Store, status: int, code: str) -> None:
-    """A server that refuses checksums is asked once, and gets MD5 from then on."""
+    """AU-01: a server that refuses checksums is asked once, and gets MD5 from then on."""
     fake.tricks["create"] = [error(status, code)]
     await push(store)
     await push(store, overwrite=True)
@@ -410,7 +410,7 @@ async def test_checksums_refused(fake: FakeS3, store: Store, status: int, code: 
 
 
 async def test_part_is_retried(fake: FakeS3, store: Store) -> None:
-    """A part that fails in passing is sent again, whole."""
+    """UP-06, UP-07: a part that fails in passing is sent again, whole."""
     fake.tricks["part"] = [error(503, "SlowDown"), Answer(silent=True), error(400, "BadDigest")]
     data = bytes(range(256)) * 4000
     await push(store, data)
@@ -419,7 +419,7 @@ async def test_part_is_retried(fake: FakeS3, store: Store) -> None:
 
 
 async def test_part_retries_are_bounded(fake: FakeS3, store: Store) -> None:
-    """A server in trouble for ever is given up, and the upload removed."""
+    """UP-30: a server in trouble for ever is given up, and the upload removed."""
     fake.tricks["part"] = [error(503, "SlowDown")] * 50
     with pytest.raises(NetworkError, match="SlowDown"):
         await push(store)
@@ -428,7 +428,7 @@ async def test_part_retries_are_bounded(fake: FakeS3, store: Store) -> None:
 
 
 async def test_stalled_upload(fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that falls silent is given up on after a while, and asked again."""
+    """UP-29: a server that falls silent is given up on after a while, and asked again."""
     monkeypatch.setattr(s3_client, "STALL_SECONDS", 0.2)
 
     async def sleep(request: Request, serve: Callable[[], Answer]) -> Answer:
@@ -477,7 +477,7 @@ SENSELESS = [
 async def test_senseless_complete(
     fake: FakeS3, store: Store, answer: Answer, overwrite: bool, keeps_metadata: bool
 ) -> None:
-    """Whatever Complete answers, the object is published once, and told so, or the call fails."""
+    """UP-01, UP-02: whatever Complete answers, the object is published once, and told so."""
     fake.keeps_metadata = keeps_metadata
     if overwrite:
         fake.objects["a.tgz"] = b"old!", {}
@@ -489,7 +489,7 @@ async def test_senseless_complete(
 
 @pytest.mark.parametrize("answer", [lose_reply, Answer(silent=True), error(503, "SlowDown")])
 async def test_lost_reply_to_put(fake: FakeS3, store: Store, answer: Answer) -> None:
-    """A put whose reply is lost is not mistaken for somebody else's object."""
+    """UP-02: a put whose reply is lost is not mistaken for somebody else's object."""
     fake.tricks["put"] = [answer]
     assert (await put(store)).size == 4
 
@@ -498,7 +498,7 @@ async def test_lost_reply_to_put(fake: FakeS3, store: Store, answer: Answer) -> 
 async def test_somebody_else_was_faster(
     fake: FakeS3, store: Store, call: Callable[[Store], asyncio.Future[ObjectInfo]]
 ) -> None:
-    """An object that appears at the last moment is not replaced, and not taken for ours."""
+    """UP-19: an object that appears at the last moment is not replaced, and not taken for ours."""
     fake.tricks = {"complete": [somebody_else(fake)], "put": [somebody_else(fake)]}
     with pytest.raises(AlreadyExists):
         await call(store)
@@ -508,7 +508,7 @@ async def test_somebody_else_was_faster(
 
 @pytest.mark.parametrize("conflicts", [1, 2, 3])
 async def test_conflicting_put(fake: FakeS3, store: Store, conflicts: int) -> None:
-    """A put that conflicts with another write of the key is sent again, twice."""
+    """UP-21: a put that conflicts with another write of the key is sent again, twice."""
     fake.tricks["put"] = [error(409, "ConditionalRequestConflict")] * conflicts
     if conflicts < 3:
         assert (await put(store)).size == 4
@@ -532,7 +532,7 @@ async def test_lost_conflict(fake: FakeS3, store: Store) -> None:
 
 
 async def test_conditional_conflict(fake: FakeS3, store: Store) -> None:
-    """A conflict of two publications ends this one, without another Complete."""
+    """UP-21: a conflict of two publications ends this one, without another Complete."""
     fake.tricks["complete"] = [error(409, "ConditionalRequestConflict")]
     with pytest.raises(StoreError, match="somebody else at the same moment; push again"):
         await push(store)
@@ -542,7 +542,7 @@ async def test_conditional_conflict(fake: FakeS3, store: Store) -> None:
 
 @pytest.mark.parametrize("status", [501, 400])
 async def test_conditions_unknown(fake: FakeS3, store: Store, status: int) -> None:
-    """A server that knows no conditions is asked once; from then on looking before has to do."""
+    """UP-22: a server that knows no conditions is asked once; then looking before has to do."""
 
     def refuse(request: Request, serve: Callable[[], Answer]) -> Answer:
         return error(status, "NotImplemented") if "if-none-match" in request.headers else serve()
@@ -566,7 +566,7 @@ async def test_upload_vanished(fake: FakeS3, store: Store) -> None:
 
 
 async def test_wrong_size_afterwards(fake: FakeS3, store: Store) -> None:
-    """An object of another size than what was sent is an error."""
+    """UP-26: an object of another size than what was sent is an error."""
 
     def cut(request: Request, serve: Callable[[], Answer]) -> Answer:
         answer = serve()
@@ -639,7 +639,7 @@ async def test_without_the_right_to_read(
 
 
 async def test_never_published(fake: FakeS3, store: Store) -> None:
-    """A Complete that never works is given up, and the upload removed."""
+    """UP-01: a Complete that never works is given up, and the upload removed."""
     fake.tricks["complete"] = [Answer(500)] * 50
     with pytest.raises(NetworkError):
         await push(store)
@@ -682,7 +682,7 @@ async def test_public_on_moto(moto_settings: RepositorySettings) -> None:
 
 
 async def test_cancelled_create(fake: FakeS3, store: Store) -> None:
-    """An upload that the server made while the caller was cancelled is removed."""
+    """UP-05, UP-08: an upload that the server made while the caller was cancelled is removed."""
     made = asyncio.Event()
 
     async def slowly(request: Request, serve: Callable[[], Answer]) -> Answer:
@@ -704,7 +704,7 @@ async def test_cancelled_create(fake: FakeS3, store: Store) -> None:
 async def test_cancelled_complete(
     fake: FakeS3, store: Store, happens: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Cancelled while publishing, the outcome is found out and told."""
+    """UP-09: cancelled while publishing, the outcome is found out and told."""
     asked = asyncio.Event()
 
     async def slowly(request: Request, serve: Callable[[], Answer]) -> Answer:
@@ -726,7 +726,7 @@ async def test_cancelled_complete(
 async def test_cancelled_complete_that_hangs(
     fake: FakeS3, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AS-02: if the outcome cannot be found out in time, that is told instead."""
+    """UP-09, AS-02: if the outcome cannot be found out in time, that is told instead."""
     monkeypatch.setattr(common, "GRACE_SECONDS", 0.05)
     asked = asyncio.Event()
 
@@ -745,7 +745,7 @@ async def test_cancelled_complete_that_hangs(
 
 
 async def test_abort_fails(fake: FakeS3, store: Store) -> None:
-    """If even removing the upload fails, the error says what is left and how to remove it."""
+    """UP-10: if removing the upload fails, the error says what is left and how to remove it."""
     fake.tricks = {"abort": [error(403, "AccessDenied")], "part": [error(400, "EntityTooLarge")]}
     with pytest.raises(StoreError, match="EntityTooLarge") as caught:
         await push(store)
@@ -758,7 +758,7 @@ async def test_abort_fails(fake: FakeS3, store: Store) -> None:
 async def test_abort_takes_too_long(
     fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AS-02: removing the upload is given up after a while, so that the caller can end."""
+    """UP-10, AS-02: removing the upload is given up after a while, so that the caller can end."""
     monkeypatch.setattr("etcetera.stores.s3_upload.GRACE_SECONDS", 0.1)
     monkeypatch.setattr(common, "GRACE_SECONDS", 0.1)
 
@@ -780,7 +780,7 @@ DATA = bytes(range(251)) * 1000
 
 @pytest.mark.parametrize("cut", [0, 1, 65_536, 100_000])
 async def test_body_breaks_off(fake: FakeS3, store: Store, cut: int) -> None:
-    """A body that breaks off is asked for again from exactly there."""
+    """DN-05: a body that breaks off is asked for again from exactly there."""
     fake.objects["a.tgz"] = DATA, {}
 
     def short(request: Request, serve: Callable[[], Answer]) -> Answer:
@@ -795,7 +795,7 @@ async def test_body_breaks_off(fake: FakeS3, store: Store, cut: int) -> None:
 
 
 async def test_body_always_breaks_off(fake: FakeS3, store: Store) -> None:
-    """A body that never comes is given up."""
+    """DN-05: a body that never comes is given up."""
     fake.objects["a.tgz"] = DATA, {}
     fake.tricks["get"] = [Answer(206, {"Content-Range": "bytes 0-9/251000"}, length=10)] * 50
     with pytest.raises(NetworkError):
@@ -804,7 +804,7 @@ async def test_body_always_breaks_off(fake: FakeS3, store: Store) -> None:
 
 
 async def test_body_stalls(fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that stops coming is asked for again."""
+    """DN-08: a body that stops coming is asked for again."""
     monkeypatch.setattr("etcetera.stores.s3.STALL_SECONDS", 0.1)
     fake.objects["a.tgz"] = DATA, {}
 
@@ -832,7 +832,7 @@ async def test_shorter_ranges(fake: FakeS3, store: Store) -> None:
 
 
 async def test_range_ignored(fake: FakeS3, store: Store) -> None:
-    """A server that sends everything gives right bytes from the front, else a clear error."""
+    """DN-03: a server that sends everything gives right bytes from the front, or an error."""
     fake.objects["a.tgz"] = DATA, {}
 
     def everything(request: Request, serve: Callable[[], Answer]) -> Answer:
@@ -862,7 +862,7 @@ async def test_range_ignored(fake: FakeS3, store: Store) -> None:
 async def test_wrong_content_range(
     fake: FakeS3, store: Store, content_range: str, kind: type[EtceteraError]
 ) -> None:
-    """Bytes that are not the ones asked for are never returned."""
+    """DN-04: bytes that are not the ones asked for are never returned."""
     fake.objects["a.tgz"] = DATA, {}
 
     def lie(request: Request, serve: Callable[[], Answer]) -> Answer:
@@ -903,7 +903,7 @@ async def test_too_many_bytes(fake: FakeS3, store: Store) -> None:
 async def test_refused_reads(
     fake: FakeS3, store: Store, answer: Answer, kind: type[EtceteraError]
 ) -> None:
-    """What cannot be cured by asking again ends a read at once."""
+    """DN-11, DN-12: what cannot be cured by asking again ends a read at once."""
     fake.objects["a.tgz"] = DATA, {}
     fake.tricks["get"] = [answer]
     with pytest.raises(kind):
@@ -912,7 +912,7 @@ async def test_refused_reads(
 
 
 async def test_other_region(fake: FakeS3, store: Store) -> None:
-    """A bucket in another region is found by what the answer says."""
+    """AU-05: a bucket in another region is found by what the answer says."""
     fake.objects["a.tgz"] = DATA, {}
     elsewhere = error(301, "PermanentRedirect")
     elsewhere.headers["x-amz-bucket-region"] = "eu-west-3"
@@ -925,7 +925,7 @@ async def test_other_region(fake: FakeS3, store: Store) -> None:
 
 
 async def test_many_objects(moto_settings: RepositorySettings) -> None:
-    """More objects than one answer holds are all listed, and nothing below or above them."""
+    """AU-14: more objects than one answer holds are all listed, and nothing below or above them."""
     async with open_store(moto_settings) as store:
         connection = cast(S3Store, store).connection
         prefix = cast(S3Store, store).prefix

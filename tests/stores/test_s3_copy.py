@@ -167,7 +167,7 @@ async def test_endless_parts(fake: FakeS3, store: Store) -> None:
 
 @pytest.mark.parametrize("status", [200, 501])
 async def test_replaces(fake: FakeS3, store: Store, status: int) -> None:
-    """Only the version that was meant is replaced, also where conditions are unknown."""
+    """UP-23: only the version that was meant is replaced, also where conditions are unknown."""
     source = await info(store)
     if status == 501:
         fake.tricks["complete"] = [error(501, "NotImplemented")]

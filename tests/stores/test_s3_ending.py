@@ -87,7 +87,7 @@ async def test_cancelled_abort(fake: FakeS3, store: Store, kind: str) -> None:
 async def test_repeated_cancellation(
     fake: FakeS3, store: Store, operation: str, count: int
 ) -> None:
-    """Cancelled twice or more during any request, a push ends in one of its two proper states."""
+    """UP-08: cancelled twice or more during any request, a push ends in a proper state."""
     arrived = asyncio.Event()
     fake.tricks[operation] = [slowly(arrived)]
     task = asyncio.create_task(fail(store) if operation == "abort" else push(store))
@@ -101,7 +101,7 @@ async def test_repeated_cancellation(
 
 
 async def test_complete_outlives_timeout_and_group(fake: FakeS3, store: Store) -> None:
-    """A Complete that runs is torn neither by a group that fails nor by a timeout after that."""
+    """UP-09: a Complete that runs is torn neither by a failing group nor by a timeout after."""
     completing = asyncio.Event()
     fake.tricks["complete"] = [slowly(completing, 0.15)]
 
@@ -122,7 +122,7 @@ async def test_complete_outlives_timeout_and_group(fake: FakeS3, store: Store) -
 async def test_nothing_open_on_moto(
     moto_settings: RepositorySettings, steps: int, native: bool
 ) -> None:
-    """Cancelled twice at any moments, a push leaves no upload that the server knows."""
+    """UP-08: cancelled twice at any moments, a push leaves no upload that the server knows."""
     async with open_store(moto_settings) as store:
         await store.head("a.tgz")
         scope = anyio.CancelScope()
@@ -149,7 +149,7 @@ async def test_abort_given_up(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """An upload whose removal was not confirmed is told, on the error and in the log."""
+    """UP-10: an upload whose removal was not confirmed is told, on the error and in the log."""
     for module in (common, s3_upload):
         monkeypatch.setattr(module, "GRACE_SECONDS", 0.05)
     for cancelled in (False, True):
@@ -175,7 +175,7 @@ async def test_begin_given_up(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """An upload whose id never came is told, with the command that finds it."""
+    """UP-05: an upload whose id never came is told, with the command that finds it."""
     monkeypatch.setattr(common, "GRACE_SECONDS", 0.02)
     creating = asyncio.Event()
     fake.tricks["create"] = [slowly(creating, 0.3)]

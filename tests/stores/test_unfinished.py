@@ -112,7 +112,7 @@ async def test_cannot(backend: Backend, wrong: str) -> None:
 
 
 async def test_idle(backend: Backend) -> None:
-    """An upload is idle once nothing has come for long, and can be abandoned."""
+    """UP-11, UP-12: an upload is idle once nothing has come for long, and can be abandoned."""
     parts = two(backend)
     known = await begin(backend, parts, NetworkError("dead"))
     async with open_store(backend.settings) as store:

@@ -1,0 +1,1 @@
+"""Whole transfers through a proxy that breaks what a script says."""
