@@ -174,17 +174,17 @@ async def _frames(config: Config) -> dict[str, int]:
     async with open_reader(config, None, "set") as (_, reader):
         if not isinstance(reader, Reader):
             raise SystemExit("the archive has no index")
-        small, large = await reader.member(_SMALL), await reader.member(_LARGE)
-        if small is None or large is None:
+        found, found_large = await reader.locate(_SMALL), await reader.locate(_LARGE)
+        if found is None or found_large is None:
             raise SystemExit("the index lacks a file")
-        last = large.stop - 1000
-        pieces = await reader.frames(large.start, large.start + 1)
-        pieces += await reader.frames(last, large.stop)
+        (small, segment), (large, large_segment) = found, found_large
+        pieces = await reader.frames(large.start, large.start + 1, large_segment)
+        pieces += await reader.frames(large.stop - 1000, large.stop, large_segment)
         sizes = await reader.sizes()
         return {
             "ls of a directory": 0,
             "cat of a file": sum(
-                frame.length for frame in await reader.frames(small.start, small.stop)
+                frame.length for frame in await reader.frames(small.start, small.stop, segment)
             ),
             "a piece of a large file": sum(frame.length for frame in pieces),
             "a loop over a partition": sizes["c"].archive_bytes or 0,

@@ -86,7 +86,7 @@ async def test_cancelled_push(
     steps: int,
     cancel: Callable[[Callable[[], Awaitable[object]], int], Awaitable[bool]],
 ) -> None:
-    """UP-08, AS-01: wherever a push is cancelled, no upload stays open and the name is absent or whole."""
+    """UP-08, AS-01: wherever it is cancelled, no upload is open, the name is absent or whole."""
     site.store.latency = 0.004
     cancelled = await cancel(lambda: etc.apush("big", config=site.config), steps)
     site.assert_clean()
