@@ -17,8 +17,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,8 +52,9 @@ class Relay:
         back = asyncio.create_task(self._pump(there[0], writer, counted=False))
         try:
             await self._pump(reader, there[1], counted=True)
+            await back
         finally:
-            await asyncio.wait([back])
+            back.cancel()
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool
@@ -71,23 +73,27 @@ class Relay:
 @contextmanager
 def relaying(upstream: str, rate: float) -> Iterator[Relay]:
     """Run a relay in a thread of its own."""
-    relay, ready, loop = Relay(upstream, rate), threading.Event(), asyncio.new_event_loop()
+    relay, ready = Relay(upstream, rate), threading.Event()
+    end: Callable[[], object] = bool
 
     async def serve() -> None:
+        nonlocal end
+        stopped = asyncio.Event()
+        end = partial(asyncio.get_running_loop().call_soon_threadsafe, stopped.set)
         server = await asyncio.start_server(relay.connect, "127.0.0.1", 0, limit=_PIECE)
         relay.port = server.sockets[0].getsockname()[1]
         ready.set()
         await stopped.wait()
         server.close()
 
-    stopped = asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    # At its end it cancels the connections that killed clients have left.
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
         ready.wait()
         yield relay
     finally:
-        loop.call_soon_threadsafe(stopped.set)
+        end()
         thread.join()
 
 
