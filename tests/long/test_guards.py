@@ -132,6 +132,7 @@ GUARDS = (
     Guard(UNPACK, "if entry.path != INDEX_NAME or entry.kind", "if entry.kind",
           chosen="index-below"),
     # --- Frames and index
+    _condition(INDICES, "if tail[0] != footer[0]", INDEX[1:], "first_byte"),
     _condition(UNPACK, "if codec.crc32(content) != place.crc32", ("transfer/test_unpack.py",)),
     *(
         _condition(UNPACK, text, STORED)
@@ -144,7 +145,7 @@ GUARDS = (
     *(
         _condition(INDICES, text, STORED)
         for text in (
-            "if tail[0] != footer[0]", "if hashlib.sha256(line).hexdigest() != footer.root_sha256",
+            "if hashlib.sha256(line).hexdigest() != footer.root_sha256",
             "if header_bytes != BLOCK or header_length > codec.stored_size(BLOCK)",
             "if not _strings(names, count) or len(set(_list(names))) != count",
             "if not 0 < size <= MAX_FRAME or not 0 < length <= codec.stored_size(size)",

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from etcetera.errors import ArchiveError
+from etcetera.errors import ArchiveError, CorruptArchive
 from etcetera.transfer.tar import Entry
 from tests import trees
 from tests.archives import pull_from
-from tests.forge import Forgery, member
+from tests.forge import TAIL, Forgery, member
 from tests.hostile import REFUSED
 from tests.tars import BLOCK, pad
 
@@ -139,3 +139,13 @@ async def test_refused(case: str, outside: Path) -> None:
     if "orphan" not in case:  # now they have a member: the index
         with pytest.raises(ArchiveError):
             await pull_from(data, outside.parent / "front", indexed=False)
+
+
+@pytest.mark.parametrize("bit", range(8))
+async def test_first_byte_of_the_footer(bit: int, outside: Path) -> None:
+    """TF-07: not even bits that mean nothing to whoever inflates may be others."""
+    content = member(Entry("data/train/f", "f", 3, 0o644, TIME), b"abc")
+    data = bytearray(indexed(content, truthful(content)))
+    data[-TAIL] ^= 1 << bit
+    with pytest.raises(CorruptArchive):
+        await pull_from(bytes(data), outside.parent / "0")
