@@ -19,7 +19,7 @@ import etcetera
 PACKAGE = Path(etcetera.__file__).parent
 TESTS = Path(__file__).parents[1]
 READERS = ("transfer/test_hostile.py", "transfer/test_tar.py", "transfer/test_gunzip.py")
-INDEX = ("transfer/test_forged_index.py", "transfer/test_hostile_indexed.py")
+INDEXED = ("transfer/test_hostile_indexed.py",)
 
 
 class Guard(NamedTuple):
@@ -132,7 +132,10 @@ GUARDS = (
     Guard(UNPACK, "if entry.path != INDEX_NAME or entry.kind", "if entry.kind",
           chosen="index-below"),
     # --- Frames and index
-    _condition(INDICES, "if tail[0] != footer[0]", INDEX[1:], "first_byte"),
+    _condition(INDICES, "if tail[0] != footer[0]", INDEXED, "first_byte"),
+    _condition(INDICES, 'if not _are_sha256(columns["sha256"])', INDEXED, "capitals"),
+    _condition(INDICES, "if not 0 < size <= MAX_FRAME or not 0 < length <= codec.stored_size(size)",
+               INDEXED, "largest_frame"),
     _condition(UNPACK, "if codec.crc32(content) != place.crc32", ("transfer/test_unpack.py",)),
     *(
         _condition(UNPACK, text, STORED)
@@ -148,10 +151,8 @@ GUARDS = (
             "if hashlib.sha256(line).hexdigest() != footer.root_sha256",
             "if header_bytes != BLOCK or header_length > codec.stored_size(BLOCK)",
             "if not _strings(names, count) or len(set(_list(names))) != count",
-            "if not 0 < size <= MAX_FRAME or not 0 < length <= codec.stored_size(size)",
             "if not all(_integers(columns.get(name), place.frames) for name in names)",
             "if not _integers([entries.get(\"start\")], 1)",
-            'if not _are_sha256(columns["sha256"])',
             'if line.count(b"[") != lists or line.count(b"{") != objects',
         )
     ),
@@ -166,7 +167,7 @@ GUARDS = (
                STORED),
     _condition(ARCHIVE, "if self._stop == self._end and self._position != self._size", STORED),
     Guard(ARCHIVE, "            or gzip_header != codec.GZIP_HEADER\n", "", STORED),
-    Guard(ARCHIVE, "codec.inflate(frame, len(head)) != head\n            or ", "", STORED),
+    Guard(ARCHIVE, "codec.inflate(frame, len(head)) != head\n            or ", "", INDEXED, "header_of"),
 )  # fmt: skip
 
 

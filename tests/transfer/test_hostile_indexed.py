@@ -81,7 +81,7 @@ def truthful(tar: bytes) -> list[Row]:
     return rows + (innocent(tar[position:]) if position < len(tar) else [])
 
 
-def indexed(tar: bytes, rows: list[Row]) -> bytes:
+def forged(tar: bytes, rows: list[Row]) -> Forgery:
     """An archive with *tar* behind the members that make a dataset, and *rows* in its index."""
     rows = [Row("data", "d", 0, BLOCK), Row("data/train", "d", 0, BLOCK), *rows]
     entries: dict[str, Any] = {
@@ -102,7 +102,12 @@ def indexed(tar: bytes, rows: list[Row]) -> bytes:
         [b""], [b""], [{"frames": places, "entries": entries}], {"train": [len(files), sum(files)]}
     )
     forgery.set_frame(0, GOOD + tar)
-    return forgery.build()
+    return forgery
+
+
+def indexed(tar: bytes, rows: list[Row]) -> bytes:
+    """The same, put together."""
+    return forged(tar, rows).build()
 
 
 @pytest.fixture
@@ -149,3 +154,35 @@ async def test_first_byte_of_the_footer(bit: int, outside: Path) -> None:
     data[-TAIL] ^= 1 << bit
     with pytest.raises(CorruptArchive):
         await pull_from(bytes(data), outside.parent / "0")
+
+
+@pytest.mark.parametrize("size", [7 << 20, 9 << 20])
+async def test_largest_frame(size: int, outside: Path) -> None:
+    """RX-02: a frame of more than 8 MiB, which would be inflated at once, is refused."""
+    tar = member(Entry("data/train/f", "f", size, 0o644, TIME), bytes(size))
+    data = indexed(tar, truthful(tar))
+    if size < 8 << 20:
+        await pull_from(data, outside.parent / "0", indexed=True)
+        return
+    with pytest.raises(CorruptArchive, match="length or size"):
+        await pull_from(data, outside.parent / "0", indexed=True)
+
+
+async def test_header_of_the_index(outside: Path) -> None:
+    """TF-07: it is looked at itself, should the gzip trailer speak of another one."""
+    tar = member(Entry("data/train/f", "f", 3, 0o644, TIME), b"abc")
+    forgery = forged(tar, truthful(tar))
+    trailer = forgery.build()[-8:]
+    forgery.index_header = lambda head: head.replace(b"index", b"xedni")
+    forgery.trailer = lambda _: trailer
+    with pytest.raises(CorruptArchive, match="header"):
+        await pull_from(forgery.build(), outside.parent / "0")
+
+
+async def test_checksum_in_capitals(outside: Path) -> None:
+    """TF-16: a SHA-256 is written in one way only."""
+    tar = member(Entry("data/train/f", "f", 3, 0o644, TIME), b"abc")
+    forgery = forged(tar, truthful(tar))
+    forgery.set_digest("data/train/f", hashlib.sha256(b"abc").hexdigest().upper())
+    with pytest.raises(CorruptArchive, match="a checksum"):
+        await pull_from(forgery.build(), outside.parent / "0")
