@@ -157,7 +157,7 @@ GUARDS = (
         )
     ),
     Guard(INDICES, "wrong = size != 0 or link_problem(path, target) is not None", "wrong = False",
-          STORED),
+          INDEXED, "link_in"),
     Guard(INDICES, "            wrong = size != 0\n", "            wrong = False\n", STORED),
     Guard(INDICES, "            or mtime > MAX_MTIME\n", "", STORED),
     Guard(INDICES, "            or not (plain or _is_normal(path))\n", "", STORED),
@@ -165,9 +165,11 @@ GUARDS = (
     Guard(INDICES, "        and path.partition(\"/\")[0] != INDEX_NAME\n", "", STORED),
     _condition(ARCHIVE, "if place.offset == self._stop and segment.start != self._position",
                STORED),
-    _condition(ARCHIVE, "if self._stop == self._end and self._position != self._size", STORED),
+    _condition(ARCHIVE, "if self._stop == self._end and self._position != self._size", INDEXED,
+               "leaves_out"),
     Guard(ARCHIVE, "            or gzip_header != codec.GZIP_HEADER\n", "", STORED),
-    Guard(ARCHIVE, "codec.inflate(frame, len(head)) != head\n            or ", "", INDEXED, "header_of"),
+    Guard(ARCHIVE, "codec.inflate(frame, len(head)) != head\n            or ", "",
+          INDEXED, "header_of"),
 )  # fmt: skip
 
 

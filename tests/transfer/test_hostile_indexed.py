@@ -186,3 +186,18 @@ async def test_checksum_in_capitals(outside: Path) -> None:
     forgery.set_digest("data/train/f", hashlib.sha256(b"abc").hexdigest().upper())
     with pytest.raises(CorruptArchive, match="a checksum"):
         await pull_from(forgery.build(), outside.parent / "0")
+
+
+async def test_member_that_the_index_leaves_out(outside: Path) -> None:
+    """TF-11: the entries end where the members do."""
+    tar = member(Entry("data/train/f", "f", 3, 0o644, TIME), b"abc")
+    with pytest.raises(CorruptArchive, match="the last entry"):
+        await pull_from(indexed(tar, []), outside.parent / "0")
+
+
+async def test_link_in_the_index(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PL-04: a link that leaves is refused where the index is read, not only where it is made."""
+    monkeypatch.setattr("etcetera.transfer.extract.link_problem", lambda *_: None)
+    tar = member(Entry("data/train/l", "l", 0, 0o777, TIME, "../../../canary"))
+    with pytest.raises(CorruptArchive, match="the entry"):
+        await pull_from(indexed(tar, truthful(tar)), outside.parent / "0")
