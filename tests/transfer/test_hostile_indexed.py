@@ -8,16 +8,17 @@ finds in the tar stream, or that nothing is the matter.
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from etcetera.errors import ArchiveError, CorruptArchive
+from etcetera.transfer.archive import open_archive
 from etcetera.transfer.tar import Entry
 from tests import trees
-from tests.archives import pull_from
+from tests.archives import KEY, holding, pull_from
 from tests.forge import TAIL, Forgery, member
 from tests.hostile import REFUSED
 from tests.tars import BLOCK, pad
@@ -188,11 +189,31 @@ async def test_checksum_in_capitals(outside: Path) -> None:
         await pull_from(forgery.build(), outside.parent / "0")
 
 
-async def test_member_that_the_index_leaves_out(outside: Path) -> None:
-    """TF-11: the entries end where the members do."""
+CLAIMS: dict[str, tuple[str, Callable[[Forgery], object]]] = {
+    "size-of-directory": ("the entry", lambda one: one.set("size", "data", 512)),
+    "time": ("the entry", lambda one: one.set("mtime", "data/train/f", 8**11)),
+    "up": ("the entry", lambda one: one.rename("data/train/f", "data/../f")),
+    "drive": ("the entry", lambda one: one.rename("data/train/f", "C:/train/é")),
+    "index": ("the entry", lambda one: one.rename("data/train/f", ".etcetera-index.jsonl/x")),
+    "start": ("a segment", lambda one: one.entries.update(start=512)),
+    "end": ("the last entry", lambda one: one.set("size", "data/train/f", 513)),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+async def test_index_alone(claim: str) -> None:
+    """PL-01, PL-03, TF-11: who only lists an archive compares the index with nothing else."""
     tar = member(Entry("data/train/f", "f", 3, 0o644, TIME), b"abc")
-    with pytest.raises(CorruptArchive, match="the last entry"):
-        await pull_from(indexed(tar, []), outside.parent / "0")
+    problem, lie = CLAIMS[claim]
+    forgery = forged(tar, truthful(tar))
+    lie(forgery)
+    async with holding(forgery.build()).open(KEY) as remote:
+        assert remote is not None
+        _, index = await open_archive(remote)
+        assert index is not None
+        with pytest.raises(CorruptArchive, match=problem):
+            async for _segment in index.segments():
+                pass
 
 
 async def test_link_in_the_index(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
