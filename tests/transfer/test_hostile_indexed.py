@@ -193,7 +193,7 @@ CLAIMS: dict[str, tuple[str, Callable[[Forgery], object]]] = {
     "size-of-directory": ("the entry", lambda one: one.set("size", "data", 512)),
     "time": ("the entry", lambda one: one.set("mtime", "data/train/f", 8**11)),
     "up": ("the entry", lambda one: one.rename("data/train/f", "data/../f")),
-    "drive": ("the entry", lambda one: one.rename("data/train/f", "C:/train/é")),
+    "drive": ("the entry", lambda one: one.rename("data/train/f", "C:/train/f")),
     "index": ("the entry", lambda one: one.rename("data/train/f", ".etcetera-index.jsonl/x")),
     "start": ("a segment", lambda one: one.entries.update(start=512)),
     "end": ("the last entry", lambda one: one.set("size", "data/train/f", 513)),
