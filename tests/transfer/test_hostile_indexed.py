@@ -8,17 +8,18 @@ finds in the tar stream, or that nothing is the matter.
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from etcetera.errors import ArchiveError
+from etcetera.errors import ArchiveError, CorruptArchive
+from etcetera.transfer.archive import open_archive
 from etcetera.transfer.tar import Entry
 from tests import trees
-from tests.archives import pull_from
-from tests.forge import Forgery, member
+from tests.archives import KEY, holding, pull_from
+from tests.forge import TAIL, Forgery, member
 from tests.hostile import REFUSED
 from tests.tars import BLOCK, pad
 
@@ -81,7 +82,7 @@ def truthful(tar: bytes) -> list[Row]:
     return rows + (innocent(tar[position:]) if position < len(tar) else [])
 
 
-def indexed(tar: bytes, rows: list[Row]) -> bytes:
+def forged(tar: bytes, rows: list[Row]) -> Forgery:
     """An archive with *tar* behind the members that make a dataset, and *rows* in its index."""
     rows = [Row("data", "d", 0, BLOCK), Row("data/train", "d", 0, BLOCK), *rows]
     entries: dict[str, Any] = {
@@ -102,7 +103,12 @@ def indexed(tar: bytes, rows: list[Row]) -> bytes:
         [b""], [b""], [{"frames": places, "entries": entries}], {"train": [len(files), sum(files)]}
     )
     forgery.set_frame(0, GOOD + tar)
-    return forgery.build()
+    return forgery
+
+
+def indexed(tar: bytes, rows: list[Row]) -> bytes:
+    """The same, put together."""
+    return forged(tar, rows).build()
 
 
 @pytest.fixture
@@ -139,3 +145,80 @@ async def test_refused(case: str, outside: Path) -> None:
     if "orphan" not in case:  # now they have a member: the index
         with pytest.raises(ArchiveError):
             await pull_from(data, outside.parent / "front", indexed=False)
+
+
+@pytest.mark.parametrize("bit", range(8))
+async def test_first_byte_of_the_footer(bit: int, outside: Path) -> None:
+    """TF-07: not even bits that mean nothing to whoever inflates may be others."""
+    content = member(Entry("data/train/f", "f", 3, 0o644, TIME), b"abc")
+    data = bytearray(indexed(content, truthful(content)))
+    data[-TAIL] ^= 1 << bit
+    with pytest.raises(CorruptArchive):
+        await pull_from(bytes(data), outside.parent / "0")
+
+
+@pytest.mark.parametrize("size", [7 << 20, 9 << 20])
+async def test_largest_frame(size: int, outside: Path) -> None:
+    """RX-02: a frame of more than 8 MiB, which would be inflated at once, is refused."""
+    tar = member(Entry("data/train/f", "f", size, 0o644, TIME), bytes(size))
+    data = indexed(tar, truthful(tar))
+    if size < 8 << 20:
+        await pull_from(data, outside.parent / "0", indexed=True)
+        return
+    with pytest.raises(CorruptArchive, match="length or size"):
+        await pull_from(data, outside.parent / "0", indexed=True)
+
+
+async def test_header_of_the_index(outside: Path) -> None:
+    """TF-07: it is looked at itself, should the gzip trailer speak of another one."""
+    tar = member(Entry("data/train/f", "f", 3, 0o644, TIME), b"abc")
+    forgery = forged(tar, truthful(tar))
+    trailer = forgery.build()[-8:]
+    forgery.index_header = lambda head: head.replace(b"index", b"xedni")
+    forgery.trailer = lambda _: trailer
+    with pytest.raises(CorruptArchive, match="header"):
+        await pull_from(forgery.build(), outside.parent / "0")
+
+
+async def test_checksum_in_capitals(outside: Path) -> None:
+    """TF-16: a SHA-256 is written in one way only."""
+    tar = member(Entry("data/train/f", "f", 3, 0o644, TIME), b"abc")
+    forgery = forged(tar, truthful(tar))
+    forgery.set_digest("data/train/f", hashlib.sha256(b"abc").hexdigest().upper())
+    with pytest.raises(CorruptArchive, match="a checksum"):
+        await pull_from(forgery.build(), outside.parent / "0")
+
+
+CLAIMS: dict[str, tuple[str, Callable[[Forgery], object]]] = {
+    "size-of-directory": ("the entry", lambda one: one.set("size", "data", 512)),
+    "time": ("the entry", lambda one: one.set("mtime", "data/train/f", 8**11)),
+    "up": ("the entry", lambda one: one.rename("data/train/f", "data/../f")),
+    "drive": ("the entry", lambda one: one.rename("data/train/f", "C:/train/f")),
+    "index": ("the entry", lambda one: one.rename("data/train/f", ".etcetera-index.jsonl/x")),
+    "start": ("a segment", lambda one: one.entries.update(start=512)),
+    "end": ("the last entry", lambda one: one.set("size", "data/train/f", 513)),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+async def test_index_alone(claim: str) -> None:
+    """PL-01, PL-03, TF-11: who only lists an archive compares the index with nothing else."""
+    tar = member(Entry("data/train/f", "f", 3, 0o644, TIME), b"abc")
+    problem, lie = CLAIMS[claim]
+    forgery = forged(tar, truthful(tar))
+    lie(forgery)
+    async with holding(forgery.build()).open(KEY) as remote:
+        assert remote is not None
+        _, index = await open_archive(remote)
+        assert index is not None
+        with pytest.raises(CorruptArchive, match=problem):
+            async for _segment in index.segments():
+                pass
+
+
+async def test_link_in_the_index(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PL-04: a link that leaves is refused where the index is read, not only where it is made."""
+    monkeypatch.setattr("etcetera.transfer.extract.link_problem", lambda *_: None)
+    tar = member(Entry("data/train/l", "l", 0, 0o777, TIME, "../../../canary"))
+    with pytest.raises(CorruptArchive, match="the entry"):
+        await pull_from(indexed(tar, truthful(tar)), outside.parent / "0")
