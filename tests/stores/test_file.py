@@ -119,7 +119,7 @@ async def test_what_is_listed(directory: Path) -> None:
 
 
 async def test_truncated_while_read(directory: Path) -> None:
-    """A file that is cut while it is read is never taken for whole."""
+    """FR-04: a file that is cut while it is read is never taken for whole."""
     await put(directory, b"some bytes")
     settings = RepositorySettings(url=directory.as_uri())
     async with open_store(settings) as store, store.open("a.tgz") as remote:
@@ -144,7 +144,7 @@ async def test_changed_while_read(directory: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
 async def test_no_directory(tmp_path: Path, kind: str) -> None:
-    """A repository that is no directory says how to make one."""
+    """FR-05: a repository that is no directory says how to make one."""
     path = tmp_path / "repository"
     if kind == "file":
         path.write_bytes(b"")
@@ -172,7 +172,7 @@ async def test_system_errors(
     kind: type[EtceteraError],
     call: str,
 ) -> None:
-    """Whatever the system refuses becomes our error, the old object stays and nothing is left."""
+    """FR-05: what the system refuses becomes our error, the old object stays, nothing is left."""
     await put(directory, b"old")
     with monkeypatch.context() as patched:
         patched.setattr(os, call, failing(number))
@@ -196,7 +196,7 @@ async def test_long_names(directory: Path) -> None:
 async def test_without_hard_links(
     directory: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Where hard links are not supported, create-only uploads still replace nothing."""
+    """FR-06: where hard links are not supported, create-only uploads still replace nothing."""
     monkeypatch.setattr(os, "link", failing(number))
     await put(directory, b"first")
     with pytest.raises(AlreadyExists):
@@ -248,7 +248,7 @@ asyncio.run(push())
 
 
 async def test_killed_upload(directory: Path) -> None:
-    """What a killed upload left goes with the next one of that key; what is alive stays."""
+    """FR-01: what a killed upload left goes with the next one of that key; what is alive stays."""
     killed = await asyncio.create_subprocess_exec(
         sys.executable, "-c", KILLED, directory.as_uri(), env=dict(os.environ) | PACKAGE
     )

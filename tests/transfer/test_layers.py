@@ -15,7 +15,7 @@ MODULES = {
 }
 
 LAYERS = ("stores", "transfer", "home", "api", "blocking", "cli")
-KNOWN_TO_ALL = {"errors", "config", "dataset", "progress", "atomic", "transfer.options"}
+KNOWN_TO_ALL = {"errors", "config", "dataset", "progress", "atomic", "space", "transfer.options"}
 """What every layer may import; these import nothing but each other."""
 API = {"cleaning", "inside", "sharing", "verification", "versions"}
 """What belongs to the layer of ``api``."""
