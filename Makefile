@@ -73,7 +73,7 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install -qq --editable '.[s3,demo]' --group dev
 	@touch $@
 
-# Archives have to agree with other people's tools, so the tests run them.
+# Archives have to agree with other people's tools, so the tests run them; strace injects faults.
 tools:
 	@missing=; \
 	tar --version 2>/dev/null | grep -q 'GNU tar' || missing="$$missing tar"; \
@@ -81,11 +81,11 @@ tools:
 	command -v pigz >/dev/null || missing="$$missing pigz"; \
 	command -v busybox >/dev/null || missing="$$missing busybox"; \
 	command -v 7z >/dev/null || missing="$$missing p7zip-full"; \
+	command -v strace >/dev/null || missing="$$missing strace"; \
 	$(install_missing)
 
 long-tools:
 	@missing=; PATH="$$PATH:/usr/sbin:/sbin"; \
-	command -v strace >/dev/null || missing="$$missing strace"; \
 	command -v mkfs.ext4 >/dev/null || missing="$$missing e2fsprogs"; \
 	$(install_missing)
 

@@ -103,7 +103,9 @@ class Site:
     def command(self, scenario: "Scenario") -> Command:
         """A command to be run here."""
         arguments = [one.format(versions=self.versions.directory) for one in scenario.arguments]
-        return Command(arguments, self.directory, self.environment, scenario.plain_rename)
+        return Command(
+            arguments, self.directory, self.environment, plain_rename=scenario.plain_rename
+        )
 
     def local(self) -> str:
         """Which version is at home."""

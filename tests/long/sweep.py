@@ -29,6 +29,8 @@ from etcetera.cli import main
 
 if {plain_rename}:
     etcetera.atomic._renameat2 = lambda *arguments: False
+if {unsynced}:
+    etcetera.atomic.sync_filesystem = lambda path: None
 sys.exit(main(sys.argv[1:]))
 """
 _BY_PATH = (
@@ -87,6 +89,8 @@ class Command:
     site: Path
     """The directory that holds all it may change."""
     environment: Mapping[str, str]
+    unsynced: bool = False
+    """Whether it forgets to wait for the disk, to see that a test would tell."""
     plain_rename: bool = False
     """Whether the system knows nothing but the oldest way to rename."""
 
@@ -116,7 +120,7 @@ class Command:
         # A signal cannot be sent where only a filter of the kernel stops.
         quick = [] if any("signal=" in one for one in more) else ["--seccomp-bpf"]
         strace = ["strace", "-f", "-qq", *quick, "-y", "-o", str(log), "-e", f"trace={calls}"]
-        launcher = _LAUNCHER.format(plain_rename=self.plain_rename)
+        launcher = _LAUNCHER.format(plain_rename=self.plain_rename, unsynced=self.unsynced)
         python = [sys.executable, "-c", launcher, *self.arguments]
         return _run([*strace, *more, *python], self)
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,25 @@ def test_power_loss(
     figures = f"{scenario.name}: {2 * len(chosen) + 2} losses, {reached} reached"
     record_property("losses", figures)
     print(figures)  # noqa: T201
+
+
+def test_a_loss_would_be_seen(versions: Versions, tmp_path: Path) -> None:
+    """CR-12: a pull that did not wait for the disk leaves files without what was in them."""
+    scenario = next(one for one in SCENARIOS if one.name == "pull")
+    place, image, crashed = tmp_path / "disk", tmp_path / "disk.img", tmp_path / "crashed.img"
+    with image.open("wb") as file:
+        file.truncate(24 << 20)
+    _done("mkfs.ext4", "-q", "-F", str(image))
+    with _mounted(image, place):
+        site = Site(versions, place)
+        scenario.prepare(site)
+        _done("sync", "--file-system", str(place))
+        command = replace(site.command(scenario), unsynced=True)
+        command.points(tmp_path / "log")
+        _commit(place)
+        shutil.copy(image, crashed)
+    with _mounted(crashed, place):
+        assert site.local().startswith("broken")
 
 
 def _break_off(site: Site, scenario: Scenario, point: Point | None, log: Path) -> Ending:

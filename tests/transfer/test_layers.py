@@ -15,7 +15,9 @@ MODULES = {
 }
 
 LAYERS = ("stores", "transfer", "home", "api", "blocking", "cli")
-KNOWN_TO_ALL = {"errors", "config", "dataset", "findings", "progress", "atomic", "transfer.options"}
+KNOWN_TO_ALL = {
+    "errors", "config", "dataset", "findings", "progress", "atomic", "space", "transfer.options",
+}  # fmt: skip
 """What every layer may import; these import nothing but each other."""
 API = {"cleaning", "diagnosis", "inside", "sharing", "verification", "versions"}
 """What belongs to the layer of ``api``."""
