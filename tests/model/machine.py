@@ -35,7 +35,7 @@ _homes = st.integers(0, 1)
 _names = st.sampled_from(NAMES)
 commands = st.sampled_from(["pull", "pull", "push", "push", "purge", "register", "create"])
 _versions = st.sampled_from(VERSIONS)
-_partitions = st.sampled_from(["", "", "train", "test", "none"])
+_partitions = st.sampled_from(["", "train", "test", "none"])
 
 
 class Machine(Oracle):
@@ -68,6 +68,13 @@ class Machine(Oracle):
     def pulls(self, home: int, name: str, force: bool, partition: str) -> None:
         """Somebody pulls."""
         self.do(self.pull(home, name, force, partition))
+
+    @rule(home=_homes, name=_names, first=_partitions, second=_partitions)
+    def pulls_more(self, home: int, name: str, first: str, second: str) -> None:
+        """Somebody pulls a part, and then another one or the rest."""
+        self.do(self.pull(home, name, True, first))
+        self.agrees()
+        self.do(self.pull(home, name, False, second))
 
     @rule(home=_homes, name=_names, force=st.booleans())
     def purges(self, home: int, name: str, force: bool) -> None:
