@@ -94,4 +94,4 @@ class FileMachine(machine.Machine):
 @pytest.mark.timeout(3600)
 def test_on_a_disk(record_property: Callable[[str, object], None]) -> None:
     """SY-01, CR-03, CR-23: commands are killed by SIGKILL at any change they make to a disk."""
-    drive(FileMachine, 80, record_property)
+    drive(FileMachine, 50, record_property)
