@@ -12,6 +12,9 @@ from etcetera.receipts import Receipts
 from etcetera.staging import Private
 from etcetera.transfer.scan import scan
 
+_ATTEMPTS = 10
+"""How often to try if the name is purged and taken again in the same moment."""
+
 
 class Installer:
     """Renames what was staged into the home."""
@@ -25,7 +28,7 @@ class Installer:
     def put(self, staged: Path, name: str, force: bool) -> Path | None:
         """Make *staged* the dataset *name*; return where an unsaved old one is kept."""
         target = self._home / name
-        kept = None
+        kept, attempts = None, _ATTEMPTS
         while True:
             try:
                 atomic.rename_new(staged, target)
@@ -38,9 +41,10 @@ class Installer:
                 kept = self._replace(staged, name)
                 break
             except FileNotFoundError:
-                if os.path.lexists(target):
+                attempts -= 1
+                if not attempts or not os.path.lexists(staged):
                     raise
-                # Purged meanwhile: now the name is free.
+                # Purged meanwhile: now the name is free, or somebody else has it.
         with suppress(FileNotFoundError):  # purged again, by somebody who did not wait
             self._receipts.forget(name, keep=target.stat().st_ino)
         return kept

@@ -23,6 +23,7 @@ def _now() -> str:
 
 
 _ATTEMPTS = 5
+"""How often a receipt is written that somebody sweeps away meanwhile."""
 _WRITING_SECONDS = 3600
 """Age at which a file that was to become a receipt cannot be in the making any more."""
 
@@ -114,11 +115,11 @@ class Receipts:
         for _ in range(_ATTEMPTS - 1):
             # Where no lock works, or a push takes none, a purge may delete the directory meanwhile.
             with suppress(FileNotFoundError):
-                self._write(kept, copy)
+                self._keep(kept, copy)
                 return
-        self._write(kept, copy)
+        self._keep(kept, copy)
 
-    def _write(self, receipt: Receipt, copy: "IndexCopy | None") -> None:
+    def _keep(self, receipt: Receipt, copy: "IndexCopy | None") -> None:
         path = self._path(receipt.name, receipt.inode)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         index = self._index(receipt.name, receipt.inode)

@@ -7,6 +7,7 @@ the processes: it does what its seed says, and prints what must not be.
 import asyncio
 import fcntl
 import json
+import os
 import random
 import sys
 from collections import Counter
@@ -46,14 +47,22 @@ def make_version(root: Path, version: int) -> Path:
 
 
 def look(root: Path) -> set[str]:
-    """The versions that are below *root*, and what is missing or cut off."""
+    """The versions that are in the directory that is now at *root*, and what is cut off.
+
+    Whoever looks a path up anew for each file may find another directory there by then.
+    """
     found = set()
-    for number in range(FILES):
-        text = (root / "data" / ("train", "test")[number % 2] / f"{number}.txt").read_text()
-        lines = text.splitlines()
-        found |= {*lines}
-        if len(lines) != 100 + number:
-            found.add(f"{number} has {len(lines)} lines")
+    directory = os.open(root, os.O_RDONLY)
+    try:
+        for number in range(FILES):
+            path = f"data/{('train', 'test')[number % 2]}/{number}.txt"
+            with os.fdopen(os.open(path, os.O_RDONLY, dir_fd=directory)) as file:
+                lines = file.read().splitlines()
+            found |= {*lines}
+            if len(lines) != 100 + number:
+                found.add(f"{number} has {len(lines)} lines")
+    finally:
+        os.close(directory)
     return found
 
 

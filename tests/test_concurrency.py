@@ -149,6 +149,7 @@ async def test_pull_and_purge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, l
 async def test_home_by_two_paths(tmp_path: Path) -> None:
     """CR-20, CR-30: two paths of one home have one lock, so that one download serves both."""
     config = rivals.configured(tmp_path, url=f"memory://{tmp_path.name}")
+    config.home.mkdir()
     (tmp_path / "link").symlink_to("home")
     other = rivals.configured(tmp_path, "link", config.url)
     pusher = rivals.configured(tmp_path, "pusher", config.url)

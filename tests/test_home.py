@@ -602,6 +602,32 @@ def test_purged_while_replacing(home: Home, monkeypatch: pytest.MonkeyPatch) -> 
     assert content(home, "x") == "new"
 
 
+@pytest.mark.parametrize("times", [1, 100])
+def test_purged_and_taken_while_replacing(
+    home: Home, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """CR-23, CR-26: the old dataset may also give way to another one at any moment."""
+    pull(home, "x", "old")
+    replace, calls = atomic.replace, []
+
+    def purge_first(source: Path, target: Path, aside: Path) -> None:
+        calls.append(target)
+        if len(calls) <= times:
+            shutil.rmtree(target)
+            (target / "data" / "train").mkdir(parents=True)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
+        replace(source, target, aside)
+
+    monkeypatch.setattr(atomic, "replace", purge_first)
+    if times == 1:
+        assert pull(home, "x", "new", force=True) is not None
+        assert content(home, "x") == "new"
+    else:
+        with pytest.raises(StoreError, match="x"):
+            pull(home, "x", "new", force=True)
+    assert private(home, "staging") == []
+
+
 STEPS = [
     ("sync", 1),  # the receipt
     ("sync_filesystem", 1),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model import MemoryMachine, forget_sources
+from tests.model.machine import MemoryMachine
+from tests.model.things import forget_sources
 
 
 @pytest.fixture(autouse=True)

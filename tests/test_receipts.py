@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,3 +151,30 @@ def test_forget(receipts: Receipts) -> None:
     receipts.forget("MNIST")
     receipts.forget("MNIST")
     assert list(receipts.directory.iterdir()) == []
+
+
+def test_swept_away(receipts: Receipts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CR-26: a receipt whose directory is deleted while it is written is written again."""
+    sync, calls = atomic.sync, []
+
+    def sweep(path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            shutil.rmtree(path.parent)
+        sync(path)
+
+    monkeypatch.setattr(atomic, "sync", sweep)
+    receipts.write(RECEIPT)
+    assert receipts.read("MNIST", 42) == RECEIPT
+    assert len(calls) == 2
+
+
+def test_forget_what_is_being_written(receipts: Receipts) -> None:
+    """CR-26: who forgets leaves alone what somebody is writing, but not what a dead one left."""
+    receipts.write(RECEIPT)
+    young, old = (receipts.directory / "MNIST" / name for name in (".young", ".old"))
+    young.touch()
+    old.touch()
+    os.utime(old, (0, 0))
+    receipts.forget("MNIST")
+    assert list(young.parent.iterdir()) == [young]

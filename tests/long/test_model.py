@@ -10,23 +10,24 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from tests import model
+from tests.model import machine
+from tests.model.things import counts, figures, forget_sources
 
 
 @pytest.fixture(autouse=True)
 def sources() -> Iterator[None]:
     """Begin to count, and delete the directories that were registered."""
-    model.counts.clear()
+    counts.clear()
     yield
-    model.forget_sources()
+    forget_sources()
 
 
 def drive(
-    machine: type[model.Machine], examples: int, record: Callable[[str, object], None]
+    kind: type[machine.Machine], examples: int, record: Callable[[str, object], None]
 ) -> None:
     """Run *examples* machines of 50 steps each, other ones each time."""
     run_state_machine_as_test(
-        machine,
+        kind,
         settings=settings(
             max_examples=examples,
             stateful_step_count=50,
@@ -35,18 +36,18 @@ def drive(
             suppress_health_check=list(HealthCheck),
         ),
     )
-    for what, number in model.counts.items():
+    for what, number in counts.items():
         record(what, number)
-    print(f"model: {model.figures()}")  # noqa: T201
+    print(f"model: {figures()}")  # noqa: T201
 
 
 @pytest.mark.timeout(3600)
 def test_in_memory(record_property: Callable[[str, object], None]) -> None:
     """SY-01, AS-01, CR-23: commands are cancelled, and lose their line, wherever they wait."""
-    drive(model.MemoryMachine, 150, record_property)
+    drive(machine.MemoryMachine, 150, record_property)
 
 
-class FileMachine(model.Machine):
+class FileMachine(machine.Machine):
     """One with a repository on the disk, whose commands are killed by the system."""
 
     def __init__(self) -> None:
@@ -68,7 +69,7 @@ class FileMachine(model.Machine):
         self.zygote.communicate()
         super().teardown()
 
-    @rule(data=st.data(), what=model.commands, step=st.integers(1, 60), again=st.booleans())
+    @rule(data=st.data(), what=machine.commands, step=st.integers(1, 60), again=st.booleans())
     def is_killed(self, data: st.DataObject, what: str, step: int, again: bool) -> None:
         """The process of a command is killed where it changes something for the n-th time."""
         call, repeat = self.any_call(data, what)
@@ -93,4 +94,4 @@ class FileMachine(model.Machine):
 @pytest.mark.timeout(3600)
 def test_on_a_disk(record_property: Callable[[str, object], None]) -> None:
     """SY-01, CR-03, CR-23: commands are killed by SIGKILL at any change they make to a disk."""
-    drive(FileMachine, 80, record_property)
+    drive(FileMachine, 50, record_property)
