@@ -10,8 +10,8 @@ from etcetera.transfer.extract import Extractor
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pull import Pulled, pull
 from etcetera.transfer.push import Pushed, prepare, push
+from etcetera.transfer.streamed import unpack_stream
 from etcetera.transfer.tally import Tally
-from etcetera.transfer.unpack import unpack_stream
 
 KEY = "set.tgz"
 

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.codec import Buffer
+from etcetera.transfer.crowd import Crowd
 from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.in_order import Report, range_size, read_in_order
@@ -23,13 +24,13 @@ from etcetera.transfer.lanes import Lane, Lanes
 from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.parts import requests_at_once
 from etcetera.transfer.reuse import Donor, Donors
+from etcetera.transfer.streamed import unpack_stream
 from etcetera.transfer.tally import Part, Tally, check_claims
 from etcetera.transfer.unpack import (
     FrameJob,
     Layout,
     segment_crc,
     unpack_frames,
-    unpack_stream,
 )
 from etcetera.transfer.workers import Workers, workers
 
@@ -116,7 +117,8 @@ async def pull(
 
     async with in_threads(_opened(Extractor, tree)) as extractor:
         if index is None:
-            unpack = partial(unpack_stream, extractor=extractor, part=part)
+            crowd = Crowd(tree, options)
+            unpack = partial(unpack_stream, extractor=extractor, part=part, crowd=crowd)
             tally = await read_in_order(archive, unpack, options, count)
             digest = await in_thread(_digest, tally, copy)
         else:

@@ -39,14 +39,20 @@ class Totals:
         self.files += 1
         self.bytes += size
 
+    def merge(self, files: int, bytes: int) -> None:  # noqa: A002
+        """Count some files at once."""
+        self.files += files
+        self.bytes += bytes
+
 
 class Fingerprint:
     """A quick hash over entries, in any order; contents are not read."""
 
-    __slots__ = ("_sum",)
+    __slots__ = ("sum",)
 
     def __init__(self) -> None:
-        self._sum = 0
+        self.sum = 0
+        """What all entries add up to."""
 
     def add(self, path: str, kind: str, size: int, mtime: int, target: str) -> None:
         """Add one entry.
@@ -58,11 +64,11 @@ class Fingerprint:
             mtime: Nanoseconds; 0 for a directory, whose time is not looked at.
             target: Of a link.
         """
-        self._sum += crc32(f"{path}\0{kind}\0{size}\0{mtime}\0{target}".encode())
+        self.sum += crc32(f"{path}\0{kind}\0{size}\0{mtime}\0{target}".encode())
 
     def value(self) -> str:
         """16 hexadecimal digits."""
-        return f"{self._sum & (1 << 64) - 1:016x}"
+        return f"{self.sum & (1 << 64) - 1:016x}"
 
 
 class _Directory:

@@ -22,8 +22,9 @@ from etcetera.errors import EtceteraError
 from etcetera.transfer.extract import Extractor
 from etcetera.transfer.index import FramePlace, MemberPlace
 from etcetera.transfer.pack import Group, have_contents, open_root
+from etcetera.transfer.tally import Tally
 from etcetera.transfer.tar import Entry
-from etcetera.transfer.unpack import FrameJob, unpack_frames
+from etcetera.transfer.unpack import FrameJob, unpack_frames, write_file
 
 _LENGTH = struct.Struct("<Q")
 
@@ -97,6 +98,18 @@ class Unpack:
         links, directories = self._extractor.take_deferred()
         return size, [tuple(entry) for entry in links], [tuple(entry) for entry in directories]
 
+    def files(self, files: list[tuple[tuple[Any, ...], bytes]]) -> tuple[Any, ...]:
+        """Write whole files, see :func:`etcetera.transfer.unpack.write_file`.
+
+        Returns:
+            What they add up to, as :meth:`etcetera.transfer.tally.Tally.plain` gives it.
+        """
+        tally = Tally(ordered=False)
+        with self._extractor.writer() as writer:
+            for entry, content in files:
+                write_file(Entry(*entry), content, writer, tally)
+        return (tally.plain(),)
+
 
 def main() -> None:
     """Answer requests until there are no more."""
@@ -112,7 +125,8 @@ def main() -> None:
                 methods |= {"frame": packing.frame, "have": packing.have}
                 result: tuple[Any, ...] = ()
             elif name == "unpack":
-                methods["frames"] = Unpack(*arguments).frames
+                unpacking = Unpack(*arguments)
+                methods |= {"frames": unpacking.frames, "files": unpacking.files}
                 result = ()
             else:
                 result = methods[name](*arguments)

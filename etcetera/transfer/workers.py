@@ -9,7 +9,8 @@ import queue
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from etcetera.errors import StoreError
 from etcetera.transfer.codec import Buffer, Frame
 from etcetera.transfer.extract import Extractor
 from etcetera.transfer.index_writer import PackedMember
+from etcetera.transfer.tally import Plain
 from etcetera.transfer.tar import Entry
 from etcetera.transfer.unpack import FrameJob
 from etcetera.transfer.worker import receive, send
@@ -131,6 +133,12 @@ class Workers:
         written: int = size
         return written
 
+    def write(self, files: list[tuple[Entry, bytes]]) -> Plain:
+        """Write whole files, see :func:`etcetera.transfer.unpack.write_file`."""
+        (plain,) = self._call("files", [(tuple(entry), content) for entry, content in files])
+        result: Plain = plain
+        return result
+
     def _call(self, *request: Any) -> tuple[Any, ...]:
         process = self._idle.get()
         try:
@@ -164,3 +172,10 @@ def workers(count: int, *opening: Any) -> Iterator[Workers | None]:
     finally:
         for process in processes:
             process.end()
+
+
+@contextmanager
+def workers_beside(count: int, *opening: Any) -> Iterator[Future[Workers | None]]:
+    """The same as :func:`workers`, but started by a thread while the block runs already."""
+    with ExitStack() as stack, ThreadPoolExecutor(1, "etcetera-start") as pool:
+        yield pool.submit(stack.enter_context, workers(count, *opening))
