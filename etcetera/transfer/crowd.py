@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from etcetera.transfer.codec import Buffer
 from etcetera.transfer.flow import crew
 from etcetera.transfer.options import KiB, TransferOptions
 from etcetera.transfer.tally import Plain, Tally
@@ -40,7 +41,8 @@ class Crowd:
         self._starting: Future[Workers | None] | None = None
         self._processes: Workers | None = None
         self._pool: ThreadPoolExecutor
-        self._batch: list[tuple[Entry, bytes]] = []
+        self._entries: list[Entry] = []
+        self._contents: list[Buffer] = []
         self._size = 0
         self._window = 0
         self._pending: deque[Future[Plain]] = deque()
@@ -59,7 +61,7 @@ class Crowd:
             future.cancel()
         self._stack.close()
 
-    def take(self, entry: Entry, content: bytes, tally: Tally) -> bool:
+    def take(self, entry: Entry, content: Buffer, tally: Tally) -> bool:
         """Write a file, now or later, unless there are no processes for it.
 
         Args:
@@ -72,7 +74,8 @@ class Crowd:
         """
         if self._processes is None and not self._is_ready(entry):
             return False
-        self._batch.append((entry, content))
+        self._entries.append(entry)
+        self._contents.append(content)
         self._size += BLOCK + len(content)
         if self._size >= _BATCH:
             self._send(tally)
@@ -80,7 +83,7 @@ class Crowd:
 
     def wait(self, tally: Tally) -> None:
         """Return once everything taken is written, and counted in *tally*."""
-        if self._batch:
+        if self._entries:
             self._send(tally)
         while self._pending:
             tally.merge(self._pending.popleft().result())
@@ -105,5 +108,6 @@ class Crowd:
         assert self._processes is not None  # noqa: S101 - for the type checker
         if len(self._pending) == self._window:
             tally.merge(self._pending.popleft().result())
-        self._pending.append(self._pool.submit(self._processes.write, self._batch))
-        self._batch, self._size = [], 0
+        write = self._processes.write
+        self._pending.append(self._pool.submit(write, self._entries, self._contents))
+        self._entries, self._contents, self._size = [], [], 0

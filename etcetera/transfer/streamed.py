@@ -83,7 +83,7 @@ class _Unpacking:
         elif not wanted:
             self.tally.add(entry, _sha256(stream.pieces(entry.size)), taken=False)
         elif entry.size <= MiB:
-            content = stream.read(entry.size)
+            content = stream.view(entry.size)
             if self._crowd is None or not self._crowd.take(entry, content, self.tally):
                 write_file(entry, content, self._writer, self.tally)
         else:

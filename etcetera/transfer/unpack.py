@@ -167,7 +167,7 @@ def check_content(content: bytes, first: int, member: MemberPlace) -> memoryview
     return body
 
 
-def write_file(entry: Entry, content: bytes, writer: Writer, tally: Tally) -> None:
+def write_file(entry: Entry, content: codec.Buffer, writer: Writer, tally: Tally) -> None:
     """Write one file of an archive without an index, and count it."""
     writer.file(entry, content)
     tally.add(entry, hashlib.sha256(content).hexdigest())
