@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar, TypeVarTuple
 
 from anyio import (
@@ -86,6 +87,28 @@ def ordered(
         finally:
             for _, future in pending:
                 future.cancel()
+
+
+def ahead(items: Iterator[Result], window: int) -> Generator[Result]:
+    """Yield *items* while a thread of its own gets those that follow, *window* at most.
+
+    Closing the generator joins the thread.
+    """
+    pending: deque[Future[list[Result]]] = deque()
+    with ThreadPoolExecutor(1, "etcetera-ahead") as pool:
+        try:
+            for _ in range(window):
+                pending.append(pool.submit(_one, items))
+            while item := pending.popleft().result():
+                pending.append(pool.submit(_one, items))
+                yield item[0]
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _one(items: Iterator[Result]) -> list[Result]:
+    return list(islice(items, 1))
 
 
 async def in_thread(

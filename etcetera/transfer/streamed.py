@@ -6,12 +6,14 @@ judges headers, paths and links. Once there were many small files, worker proces
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, contextmanager, nullcontext
+from typing import Protocol, runtime_checkable
 
 from etcetera.errors import UnsafeArchive
 from etcetera.transfer import codec
 from etcetera.transfer.crowd import Crowd
 from etcetera.transfer.extract import Extractor, Writer
+from etcetera.transfer.flow import ahead
 from etcetera.transfer.gunzip import gunzip
 from etcetera.transfer.options import MiB
 from etcetera.transfer.paths import INDEX_NAME
@@ -19,6 +21,9 @@ from etcetera.transfer.stream import ByteStream
 from etcetera.transfer.tally import Part, Tally
 from etcetera.transfer.tar import Entry, read_members
 from etcetera.transfer.unpack import write_file
+
+_AHEAD = 4
+"""Pieces, of at most 1 MiB each, that are inflated before they are looked at."""
 
 
 def unpack_stream(
@@ -39,8 +44,13 @@ def unpack_stream(
         ArchiveError: It is no .tgz, truncated, corrupt, or holds what a dataset cannot.
         NothingSelected: There is no such part.
     """
-    stream = ByteStream(gunzip(chunks))
-    with extractor.writer() as writer, crowd or nullcontext():
+    with (
+        closing(ahead(gunzip(chunks), _AHEAD)) as pieces,
+        _stopped(chunks),
+        extractor.writer() as writer,
+        crowd or nullcontext(),
+    ):
+        stream = ByteStream(pieces)
         unpacking = _Unpacking(extractor, writer, part, crowd)
         for member in read_members(stream):
             entry = member.entry
@@ -52,6 +62,21 @@ def unpack_stream(
         if part is not None:
             part.finish(writer, unpacking.tally)
     return unpacking.tally
+
+
+@runtime_checkable
+class _Stoppable(Protocol):
+    def stop(self) -> None: ...
+
+
+@contextmanager
+def _stopped(chunks: Iterable[codec.Buffer]) -> Iterator[None]:
+    """Lets no thread wait for more of *chunks* once the block is left."""
+    try:
+        yield
+    finally:
+        if isinstance(chunks, _Stoppable):
+            chunks.stop()
 
 
 class _Unpacking:

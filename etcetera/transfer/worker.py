@@ -3,8 +3,9 @@
 It reads requests from its standard input and writes one reply each to the descriptor that its
 argument names, until the input ends: so it never outlives its parent, however that one ends. (Its
 standard output is for whatever a Python prints when it starts.) Both are marshalled tuples, perhaps
-with data that are their last element, behind the lengths of both. A request is a method of :class:`Pack` or :class:`Unpack` and its arguments; a
-reply begins with whether it worked, and goes on with the result or with the error's name and text.
+with data that become the last element, behind the lengths of both. A request is a method of
+:class:`Pack` or :class:`Unpack` and its arguments; a reply begins with whether it worked, and goes
+on with the result or with the error's name and text.
 
 Only plain values cross the border; :mod:`etcetera.transfer.workers` is the other side.
 """
