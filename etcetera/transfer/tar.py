@@ -134,6 +134,8 @@ def byte_sum(block: bytes) -> int:
     ``sum`` takes 20 times as long. The lower half of an Adler-32 is 1 and the sum of the bytes
     modulo 65521, which 256 bytes cannot reach. Source: RFC 1950.
     """
+    if len(block) <= 256:
+        return (adler32(block) & 0xFFFF) - 1
     return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
