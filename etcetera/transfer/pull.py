@@ -5,7 +5,7 @@ Without an index: fetch in order → inflate → strict tar reader → write.
 
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from etcetera.transfer.unpack import (
     segment_crc,
     unpack_frames,
 )
-from etcetera.transfer.workers import Workers, workers
+from etcetera.transfer.workers import Workers, workers_beside
 
 
 class _Closable(Protocol):
@@ -259,7 +259,8 @@ async def _pull_frames(work: Work, tree: Path, options: TransferOptions, report:
     # Threads of its own, so that unpacking never queues behind a service's other work.
     with ThreadPoolExecutor(chosen.threads, "etcetera-unpack") as pool:
         async with (
-            in_threads(workers(count, "unpack", os.fsencode(tree))) as processes,
+            # Meanwhile the index is read and the first ranges are fetched.
+            in_threads(workers_beside(count, "unpack", os.fsencode(tree))) as starting,
             task_group() as tasks,
         ):
 
@@ -273,7 +274,7 @@ async def _pull_frames(work: Work, tree: Path, options: TransferOptions, report:
                     data = await index.archive.read(start, stop)
                     fetched += len(data)
                     size = await in_thread(
-                        _unpack, extractor, processes, data, start, jobs, pool=pool
+                        _unpack, extractor, starting, data, start, jobs, pool=pool
                     )
                     report(size, len(data))
                 lanes.leave(lane, fetched)
@@ -287,12 +288,13 @@ async def _pull_frames(work: Work, tree: Path, options: TransferOptions, report:
 
 def _unpack(
     extractor: Extractor,
-    processes: Workers | None,
+    starting: Future[Workers | None],
     data: Buffer,
     offset: int,
     jobs: list[FrameJob],
 ) -> int:
     """Write what frames hold that follow each other; return the tar bytes."""
+    processes = starting.result()
     if processes is None or any(job.large for job in jobs):
         return unpack_frames(data, offset, jobs, extractor)
     return processes.unpack(data, offset, jobs, extractor)
