@@ -194,8 +194,8 @@ def scan(root: Path, stop: threading.Event | None = None) -> Scan:
             names, types, sizes = directory.names, directory.types, directory.sizes
             mtimes, stamps = directory.mtimes, directory.stamps
             # Of the partition that the directory lies in; directly in data, each entry is one.
-            top, _, rest = directory.path.partition("/")
-            totals = result.partitions.get(rest.partition("/")[0]) if top == "data" else None
+            where, _, rest = directory.path.partition("/")
+            totals = result.partitions.get(rest.partition("/")[0]) if where == "data" else None
             # This loop runs once for each of as many as a million files.
             for child in _sorted_children(descent, root, directory.path):
                 name = child.name

@@ -44,12 +44,6 @@ class ByteStream:
             return bytes(piece[:size])
         return b"".join(self.pieces(size))
 
-    def view(self, size: int) -> bytes | memoryview:
-        """The same as :meth:`read`, without copying where that can be."""
-        if 0 < size <= len(self._piece):
-            return self.take(size)
-        return self.read(size)
-
     def pieces(self, size: int) -> Iterator[memoryview]:
         """Yield exactly *size* bytes, in pieces as they come."""
         while size:

@@ -108,7 +108,7 @@ class _Unpacking:
         elif not wanted:
             self.tally.add(entry, _sha256(stream.pieces(entry.size)), taken=False)
         elif entry.size <= MiB:
-            content = stream.view(entry.size)
+            content = stream.read(entry.size)
             if self._crowd is None or not self._crowd.take(entry, content, self.tally):
                 write_file(entry, content, self._writer, self.tally)
         else:
