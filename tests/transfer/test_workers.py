@@ -27,9 +27,9 @@ def children() -> list[int]:
     found: list[int] = []
     for thread in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError):  # A thread, or a child, that has just ended.
-            for pid in (thread / "children").read_text().split():
-                if b"etcetera.transfer.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(int(pid))
+            listed = (thread / "children").read_text().split()
+            names = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in listed}
+            found += [pid for pid, name in names.items() if b"etcetera.transfer.worker" in name]
     return found
 
 
