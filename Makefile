@@ -46,6 +46,7 @@ check: $(READY) tools
 
 # What takes too long for every day: tests/long.
 test-long: $(READY) tools long-tools
+	@$(BIN)/python -m pip install -qq --group fuzz
 	@echo "pytest -m long"
 	@$(BIN)/pytest -m long $(ARGS)
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from etcetera.stores.memory import MemoryStore
 from etcetera.transfer.archive import open_archive
+from etcetera.transfer.crowd import Crowd
 from etcetera.transfer.extract import Extractor
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.pull import Pulled, pull
 from etcetera.transfer.push import Pushed, prepare, push
+from etcetera.transfer.streamed import unpack_stream
 from etcetera.transfer.tally import Tally
-from etcetera.transfer.unpack import unpack_stream
 
 KEY = "set.tgz"
 
@@ -73,12 +74,12 @@ async def pull_from(
         return await pull(archive, index, tree, options or small(), ignore)
 
 
-def unpack(chunks: Iterable[bytes], tree: Path) -> Tally:
+def unpack(chunks: Iterable[bytes], tree: Path, crowd: Crowd | None = None) -> Tally:
     """Pull from front to back without a loop, from chunks of any length."""
     tree.mkdir()
     extractor = Extractor(tree)
     try:
-        tally = unpack_stream(chunks, extractor)
+        tally = unpack_stream(chunks, extractor, crowd=crowd)
         tally.digest()
         extractor.finish()
     finally:

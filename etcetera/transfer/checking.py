@@ -27,9 +27,10 @@ from etcetera.transfer.parts import requests_at_once
 from etcetera.transfer.paths import order_key
 from etcetera.transfer.pull import Range, Work, plan_ranges
 from etcetera.transfer.reuse import Donors
+from etcetera.transfer.streamed import unpack_stream
 from etcetera.transfer.tally import check_claims
 from etcetera.transfer.tar import Entry
-from etcetera.transfer.unpack import FrameJob, unpack_frames, unpack_stream
+from etcetera.transfer.unpack import FrameJob, unpack_frames
 
 _FILE = struct.Struct(">QHQ32s")
 """Size, mode, time and SHA-256."""

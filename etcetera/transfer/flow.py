@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar, TypeVarTuple
 
 from anyio import (
@@ -29,6 +30,8 @@ _SMALL_FILE = 32 * KiB
 """Bytes; with files smaller than this on average, the interpreter is what limits."""
 _MANY_FILES = 20_000
 """Small files from which on starting processes pays."""
+_ENOUGH_FILES = 5_000
+"""As many, where nobody knows how many will come: they took as long as starting would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def crew(options: TransferOptions, files: int, size: int) -> Crew:
-    """Choose who packs or unpacks *files* files of *size* bytes together.
+def crew(options: TransferOptions, files: int, size: int, *, more: bool = False) -> Crew:
+    """Choose who packs or unpacks *files* files of *size* bytes together, and perhaps *more*.
 
     One thread per processor. With small files nearly all the time goes into the interpreter, and
     threads would fight for its lock, which costs twice the processor time and makes the event loop
@@ -57,7 +60,7 @@ def crew(options: TransferOptions, files: int, size: int) -> Crew:
     threads = options.threads or processors()
     if size >= files * _SMALL_FILE:
         return Crew(threads, processes=False)
-    if threads > 1 and files >= _MANY_FILES:
+    if threads > 1 and files >= (_ENOUGH_FILES if more else _MANY_FILES):
         return Crew(threads, processes=True)
     return Crew(1, processes=False)
 
@@ -84,6 +87,28 @@ def ordered(
         finally:
             for _, future in pending:
                 future.cancel()
+
+
+def ahead(items: Iterator[Result], window: int) -> Generator[Result]:
+    """Yield *items* while a thread of its own gets those that follow, *window* at most.
+
+    Closing the generator joins the thread.
+    """
+    pending: deque[Future[list[Result]]] = deque()
+    with ThreadPoolExecutor(1, "etcetera-ahead") as pool:
+        try:
+            for _ in range(window):
+                pending.append(pool.submit(_one, items))
+            while item := pending.popleft().result():
+                pending.append(pool.submit(_one, items))
+                yield item[0]
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _one(items: Iterator[Result]) -> list[Result]:
+    return list(islice(items, 1))
 
 
 async def in_thread(

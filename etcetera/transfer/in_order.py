@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from anyio import EndOfStream, Event, create_memory_object_stream
@@ -48,22 +48,38 @@ async def read_in_order(
             tasks.start_soon(_fetch_in_order, archive, options, send, report)
             return await in_thread(
                 read,
-                _from_loop(receive, asyncio.get_running_loop()),
+                _FromLoop(receive, asyncio.get_running_loop()),
                 pool=pool,
                 # Then the thread gets no more, and ends.
                 on_cancel=tasks.cancel_scope.cancel,
             )
 
 
-def _from_loop(
-    receive: ObjectReceiveStream[Buffer], loop: asyncio.AbstractEventLoop
-) -> Iterator[Buffer]:
+class _FromLoop(Iterator[Buffer]):
     """In a worker thread: what the loop's tasks send."""
-    while True:
+
+    def __init__(
+        self, receive: ObjectReceiveStream[Buffer], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._receive = receive
+        self._loop = loop
+        self._waiting: Future[Buffer] | None = None
+        self._closed = False
+
+    def __next__(self) -> Buffer:
+        self._waiting = asyncio.run_coroutine_threadsafe(self._receive.receive(), self._loop)
+        if self._closed:
+            self._waiting.cancel()
         try:
-            yield asyncio.run_coroutine_threadsafe(receive.receive(), loop).result()
+            return self._waiting.result()
         except EndOfStream:
-            return
+            raise StopIteration from None
+
+    def stop(self) -> None:
+        """From another thread: let nobody wait for more."""
+        self._closed = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
 
 async def _fetch_in_order(

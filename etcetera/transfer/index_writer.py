@@ -5,6 +5,7 @@ import json
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 from etcetera.errors import InvalidDataset
@@ -126,14 +127,12 @@ class IndexWriter:
     def add_frame(self, frame: Frame | KnownFrame, members: Sequence[PackedMember]) -> None:
         """Add the next frame and the members that begin in it."""
         self._add_frame(frame.length, frame.size, frame.crc32, frame.compressed_crc32)
-        for member in members:
-            self._add_member(*member)
+        self._add_members(members)
 
     def add_kept(self, place: FramePlace, members: Sequence[MemberPlace]) -> None:
         """Add the next frame, as it is in another archive, and the members that begin in it."""
         self._add_frame(place.length, place.size, place.crc32, place.compressed_crc32)
-        for entry, _, header_size, sha256 in members:
-            self._add_member(entry, header_size, sha256)
+        self._add_members([PackedMember(entry, size, sha) for entry, _, size, sha in members])
 
     def _add_frame(self, length: int, size: int, crc32: int, compressed_crc32: int) -> None:
         segment = self._open[-1]
@@ -146,17 +145,17 @@ class IndexWriter:
         segment.compressed_crcs.append(compressed_crc32)
         self._count(length, size, crc32)
 
-    def _add_member(self, entry: Entry, header_size: int, sha256: str) -> None:
+    def _add_members(self, members: Sequence[PackedMember]) -> None:
         segment = self._open[-1]
-        self._add_row(segment, entry, header_size)
-        if entry.kind == "f":
-            segment.digests.append(sha256)
-        self._digest.add_entry(entry, sha256)
+        self._add_rows(segment, members)
+        segment.digests += [sha256 for entry, _, sha256 in members if entry.kind == "f"]
+        for entry, _, sha256 in members:
+            self._digest.add_entry(entry, sha256)
 
     def begin_large(self, entry: Entry, header_size: int) -> None:
         """Add a file whose first slice is the frame just added; its SHA-256 comes later."""
         segment = self._open[-1]
-        self._add_row(segment, entry, header_size)
+        self._add_rows(segment, [PackedMember(entry, header_size, "")])
         segment.digests.append("")
         segment.unknown += 1
         self.within_file = True
@@ -229,9 +228,8 @@ class IndexWriter:
             yield self._take(Frame(data, size, crc, 0))
         self._segments.clear()
 
-    def _totals(self, path: str) -> Totals:
-        """Where the files of the partition that *path* is, or lies in, are counted."""
-        partition = partition_of(path)
+    def _totals(self, partition: str) -> Totals:
+        """Where the files of a partition are counted, or those outside all."""
         if not partition:
             return self._outside
         totals = self._partitions.get(partition)
@@ -239,20 +237,24 @@ class IndexWriter:
             totals = self._partitions[partition] = Totals()
         return totals
 
-    def _add_row(self, segment: _OpenSegment, entry: Entry, header_size: int) -> None:
-        path, kind, size, _, mtime, target, _ = entry
-        segment.paths.append(path)
-        segment.characters += len(path) + len(target)
-        segment.kinds.append(kind_code(entry))
-        segment.entry_sizes.append(size)
-        segment.mtimes.append(mtime)
-        segment.headers.append(header_size)
-        self._position += header_size + padded(size)
-        totals = self._totals(path)
-        if kind == "f":
-            totals.add(size)
-        elif kind == "l":
-            segment.targets.append(target)
+    def _add_rows(self, segment: _OpenSegment, members: Sequence[PackedMember]) -> None:
+        # Column by column takes half the time.
+        entries = [member.entry for member in members]
+        paths = [entry.path for entry in entries]
+        targets = [entry.target for entry in entries if entry.kind == "l"]
+        sizes = [entry.size for entry in entries]
+        headers = [member.header_size for member in members]
+        segment.paths += paths
+        segment.characters += sum(map(len, paths)) + sum(map(len, targets))
+        segment.kinds += map(kind_code, entries)
+        segment.entry_sizes.extend(sizes)
+        segment.mtimes.extend([entry.mtime for entry in entries])
+        segment.headers.extend(headers)
+        segment.targets += targets
+        self._position += sum(headers) + sum(map(padded, sizes))
+        for partition, same in groupby(entries, _partition):
+            files = [entry.size for entry in same if entry.kind == "f"]
+            self._totals(partition).merge(len(files), sum(files))
 
     def _take(self, frame: Frame) -> bytes:
         self._count(frame.length, frame.size, frame.crc32)
@@ -293,6 +295,10 @@ class IndexWriter:
         if self._ordered and paths:  # the digest has seen to that
             return paths[0], paths[-1]
         return min(paths, key=order_key, default=""), max(paths, key=order_key, default="")
+
+
+def _partition(entry: Entry) -> str:
+    return partition_of(entry.path)
 
 
 def _line(**members: str) -> bytes:

@@ -83,11 +83,11 @@ def normal_path(name: str, offset: int) -> str:
     Raises:
         UnsafeArchive: It leads outside, or cannot be restored.
     """
-    path = name
-    # Nearly every name is normal already.
-    if name.startswith(("/", "./")) or name.endswith(("/", "/.")) or "//" in name or "/./" in name:
-        path = "/".join(part for part in name.split("/") if part not in ("", "."))
-    elif name == ".":
+    path = name.removeprefix("./")
+    # Nearly every name is normal then.
+    if path.startswith(("/", "./")) or path.endswith(("/", "/.")) or "//" in path or "/./" in path:
+        path = "/".join(part for part in path.split("/") if part not in ("", "."))
+    elif path == ".":
         path = ""
     if name.startswith("/") or not name:
         problem: str | None = "its path is absolute or empty"

@@ -5,7 +5,7 @@ Without an index: fetch in order → inflate → strict tar reader → write.
 
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.codec import Buffer
+from etcetera.transfer.crowd import Crowd
 from etcetera.transfer.extract import Extractor, check_space
 from etcetera.transfer.flow import crew, in_thread, in_threads, task_group
 from etcetera.transfer.in_order import Report, range_size, read_in_order
@@ -23,15 +24,15 @@ from etcetera.transfer.lanes import Lane, Lanes
 from etcetera.transfer.options import MiB, TransferOptions
 from etcetera.transfer.parts import requests_at_once
 from etcetera.transfer.reuse import Donor, Donors
+from etcetera.transfer.streamed import unpack_stream
 from etcetera.transfer.tally import Part, Tally, check_claims
 from etcetera.transfer.unpack import (
     FrameJob,
     Layout,
     segment_crc,
     unpack_frames,
-    unpack_stream,
 )
-from etcetera.transfer.workers import Workers, workers
+from etcetera.transfer.workers import Workers, workers_beside
 
 
 class _Closable(Protocol):
@@ -116,7 +117,8 @@ async def pull(
 
     async with in_threads(_opened(Extractor, tree)) as extractor:
         if index is None:
-            unpack = partial(unpack_stream, extractor=extractor, part=part)
+            crowd = Crowd(tree, options)
+            unpack = partial(unpack_stream, extractor=extractor, part=part, crowd=crowd)
             tally = await read_in_order(archive, unpack, options, count)
             digest = await in_thread(_digest, tally, copy)
         else:
@@ -257,7 +259,8 @@ async def _pull_frames(work: Work, tree: Path, options: TransferOptions, report:
     # Threads of its own, so that unpacking never queues behind a service's other work.
     with ThreadPoolExecutor(chosen.threads, "etcetera-unpack") as pool:
         async with (
-            in_threads(workers(count, "unpack", os.fsencode(tree))) as processes,
+            # Meanwhile the index is read and the first ranges are fetched.
+            in_threads(workers_beside(count, "unpack", os.fsencode(tree))) as starting,
             task_group() as tasks,
         ):
 
@@ -271,7 +274,7 @@ async def _pull_frames(work: Work, tree: Path, options: TransferOptions, report:
                     data = await index.archive.read(start, stop)
                     fetched += len(data)
                     size = await in_thread(
-                        _unpack, extractor, processes, data, start, jobs, pool=pool
+                        _unpack, extractor, starting, data, start, jobs, pool=pool
                     )
                     report(size, len(data))
                 lanes.leave(lane, fetched)
@@ -285,12 +288,13 @@ async def _pull_frames(work: Work, tree: Path, options: TransferOptions, report:
 
 def _unpack(
     extractor: Extractor,
-    processes: Workers | None,
+    starting: Future[Workers | None],
     data: Buffer,
     offset: int,
     jobs: list[FrameJob],
 ) -> int:
     """Write what frames hold that follow each other; return the tar bytes."""
+    processes = starting.result()
     if processes is None or any(job.large for job in jobs):
         return unpack_frames(data, offset, jobs, extractor)
     return processes.unpack(data, offset, jobs, extractor)

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from heapq import merge
+from itertools import chain
 
 from etcetera.transfer.digest import kind_code
 from etcetera.transfer.paths import order_key
@@ -24,6 +25,16 @@ class Rows:
     def add(self, entry: Entry, sha256: str) -> None:
         """Add one entry and, if it is a file, the SHA-256 of its content."""
         self._rows.append(_pack(entry, sha256))
+        if len(self._rows) >= _RUN:
+            self._end_run()
+
+    def packed(self) -> list[bytes]:
+        """What was added, for :meth:`add_packed`."""
+        return [*chain(*self._runs), *self._rows]
+
+    def add_packed(self, rows: list[bytes]) -> None:
+        """Add what other rows have packed."""
+        self._rows += rows
         if len(self._rows) >= _RUN:
             self._end_run()
 

@@ -39,14 +39,20 @@ class Totals:
         self.files += 1
         self.bytes += size
 
+    def merge(self, files: int, bytes: int) -> None:  # noqa: A002
+        """Count some files at once."""
+        self.files += files
+        self.bytes += bytes
+
 
 class Fingerprint:
     """A quick hash over entries, in any order; contents are not read."""
 
-    __slots__ = ("_sum",)
+    __slots__ = ("sum",)
 
     def __init__(self) -> None:
-        self._sum = 0
+        self.sum = 0
+        """What all entries add up to."""
 
     def add(self, path: str, kind: str, size: int, mtime: int, target: str) -> None:
         """Add one entry.
@@ -58,11 +64,11 @@ class Fingerprint:
             mtime: Nanoseconds; 0 for a directory, whose time is not looked at.
             target: Of a link.
         """
-        self._sum += crc32(f"{path}\0{kind}\0{size}\0{mtime}\0{target}".encode())
+        self.sum += crc32(f"{path}\0{kind}\0{size}\0{mtime}\0{target}".encode())
 
     def value(self) -> str:
         """16 hexadecimal digits."""
-        return f"{self._sum & (1 << 64) - 1:016x}"
+        return f"{self.sum & (1 << 64) - 1:016x}"
 
 
 class _Directory:
@@ -177,6 +183,7 @@ def scan(root: Path, stop: threading.Event | None = None) -> Scan:
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     fingerprint = Fingerprint()
     pending = [top]
+    newest = path_bytes = tar_size = 0
     with _opened(root) as descent:
         result.inode = os.fstat(descent.descriptor).st_ino
         while pending:
@@ -184,6 +191,12 @@ def scan(root: Path, stop: threading.Event | None = None) -> Scan:
             directory.first = result.entries_count
             if stop is not None and stop.is_set():
                 raise InterruptedError
+            names, types, sizes = directory.names, directory.types, directory.sizes
+            mtimes, stamps = directory.mtimes, directory.stamps
+            # Of the partition that the directory lies in; directly in data, each entry is one.
+            where, _, rest = directory.path.partition("/")
+            totals = result.partitions.get(rest.partition("/")[0]) if where == "data" else None
+            # This loop runs once for each of as many as a million files.
             for child in _sorted_children(descent, root, directory.path):
                 name = child.name
                 path = directory.path + name
@@ -198,36 +211,34 @@ def scan(root: Path, stop: threading.Event | None = None) -> Scan:
                 if problem:
                     problems.append(f"{path!r}: {problem}")
                     continue
-                size = status.st_size if kind in b"fx" else 0
-                mtime = min(max(0, status.st_mtime_ns // 1_000_000_000), MAX_MTIME)
-                index = len(directory.names)
-                directory.names.append(name)
-                directory.types.append(kind)
-                directory.sizes.append(size)
-                directory.mtimes.append(mtime)
-                directory.stamps.append(status.st_ctime_ns)
-                result.newest = max(result.newest, status.st_ctime_ns)
-                result.entries_count += 1
-                result.path_bytes += len(path.encode()) + len(target.encode())
+                is_file = kind in b"fx"
+                size = status.st_size if is_file else 0
+                time, stamp = status.st_mtime_ns, status.st_ctime_ns
+                if directory.path == "data/":
+                    totals = result.partitions[name] = Totals()
+                if is_file:
+                    result.total.add(size)
+                    if totals is not None:
+                        totals.add(size)
+                elif kind == _LINK:
+                    directory.targets[len(names)] = target
+                else:
+                    directory.below[len(names)] = inner = _Directory(f"{path}/")
+                    pending.append(inner)
+                # The time of a directory changes with what is put into it.
+                fingerprint.add(path, chr(kind), size, 0 if kind == _DIRECTORY else time, target)
+                names.append(name)
+                types.append(kind)
+                sizes.append(size)
+                mtimes.append(min(max(0, time // 1_000_000_000), MAX_MTIME))
+                stamps.append(stamp)
+                if stamp > newest:
+                    newest = stamp
+                path_bytes += len(path if path.isascii() else path.encode()) + len(target.encode())
                 # As long as the header of any kind: only path, target and size matter.
-                result.tar_size += header_size(path, size, target) + padded(size)
-                if kind == _DIRECTORY:
-                    fingerprint.add(path, "d", 0, 0, "")
-                    directory.below[index] = below = _Directory(f"{path}/")
-                    pending.append(below)
-                    if directory.path == "data/":
-                        result.partitions[name] = Totals()
-                    continue
-                fingerprint.add(path, chr(kind), size, status.st_mtime_ns, target)
-                if kind == _LINK:
-                    directory.targets[index] = target
-                    if directory.path == "data/":
-                        result.partitions[name] = Totals()
-                    continue
-                result.total.add(size)
-                if path.startswith("data/"):
-                    partition = path.split("/", 2)[1]
-                    result.partitions.setdefault(partition, Totals()).add(size)
+                tar_size += header_size(path, size, target) + padded(size)
+            result.entries_count += len(names)
+    result.newest, result.path_bytes, result.tar_size = newest, path_bytes, tar_size
     if problems:
         more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise InvalidDataset(

@@ -12,6 +12,9 @@ from etcetera.transfer.scan import Fingerprint, Totals
 from etcetera.transfer.selection import Selection, Unmatched, wanted_by
 from etcetera.transfer.tar import Entry
 
+Plain = tuple[list[bytes], int, tuple[int, int], dict[str, tuple[int, int]]]
+"""A tally as plain values: rows, the sum of the fingerprint, totals, and those by partition."""
+
 
 class Tally:
     """What an archive holds: sums and digest; and what of it was taken."""
@@ -69,6 +72,22 @@ class Tally:
             self.taken.add(entry.size)
         mtime = 0 if kind == "d" else entry.mtime * 1_000_000_000
         self.fingerprint.add(entry.path, kind, entry.size, mtime, entry.target)
+
+    def plain(self) -> Plain:
+        """What was added, all of it taken and in any order, for :meth:`merge`."""
+        partitions = {name: (one.files, one.bytes) for name, one in self.partitions.items()}
+        total = self.total.files, self.total.bytes
+        return self.rows.packed(), self.fingerprint.sum, total, partitions
+
+    def merge(self, plain: Plain) -> None:
+        """Add what another tally, perhaps of another process, has added up."""
+        rows, fingerprint, total, partitions = plain
+        self.rows.add_packed(rows)
+        self.fingerprint.sum += fingerprint
+        self.total.merge(*total)
+        self.taken.merge(*total)
+        for name, sums in partitions.items():
+            self.partitions.setdefault(name, Totals()).merge(*sums)
 
     def digest(self) -> str:
         """Of the dataset, once everything was added.

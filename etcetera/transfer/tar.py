@@ -33,9 +33,13 @@ SHORT_PATH = 100
 """An ASCII path shorter than this needs no extended header."""
 MAX_MTIME = 8**11 - 1
 """Seconds: the latest time that a header can hold."""
-_LAYOUT = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
+_LAYOUT = struct.Struct("100s8s16s12s12s8s356s")
+_BEFORE_SUM = 148
+"""Bytes before the checksum."""
 _TAIL = struct.Struct("1s100s8s80x155s12x")
+_READ_TAIL = struct.Struct("1s100s8s64x16s155s12s")
 _POSIX, _GNU = b"ustar\x0000", b"ustar  \x00"
+_NO_MAGIC = "not a tar header (no ustar magic)"
 _PADDING = bytes(12)
 _OWNERS = re.compile(rb"(?:[0-7]{7}\0){2}")
 _NO_DEVICES = (bytes(16), b"0000000\0" * 2)
@@ -136,6 +140,8 @@ def byte_sum(block: bytes) -> int:
     ``sum`` takes 20 times as long. The lower half of an Adler-32 is 1 and the sum of the bytes
     modulo 65521, which 256 bytes cannot reach. Source: RFC 1950.
     """
+    if len(block) <= 256:
+        return (adler32(block) & 0xFFFF) - 1
     return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
@@ -258,35 +264,55 @@ class _Raw(NamedTuple):
 
 
 def _parse(block: bytes, offset: int) -> _Raw:
-    fields = _LAYOUT.unpack(block)
-    name, mode, user, group, size, mtime, checksum, typeflag, link, magic = fields[:10]
-    prefix = fields[-1]
-    if magic not in (_POSIX, _GNU):
-        raise _corrupt(offset, "not a tar header (no ustar magic)")
-    expected = byte_sum(block) - byte_sum(checksum) + _BLANK_SUM
+    name, mode, owners, size, mtime, checksum, tail = _LAYOUT.unpack(block)
+    typeflag, link, prefix, tail_sum, problem = _parse_tail(tail)
+    if problem is _NO_MAGIC:
+        raise _corrupt(offset, problem)
+    expected = byte_sum(block[:_BEFORE_SUM]) + _BLANK_SUM + tail_sum
     if _number(checksum, offset, "checksum") != expected:
         raise _corrupt(offset, "wrong header checksum")
-    if not block.endswith(_PADDING):
-        # Of star, whose prefix is shorter: what follows it some readers take for a part of it.
-        raise _corrupt(offset, "a header with more behind it")
-    if not _OWNERS.match(block, 108) or block[329:345] not in _NO_DEVICES:
+    if problem:
+        raise _corrupt(offset, problem)
+    if not _OWNERS.match(owners):
         # Not used, but to some readers the archive ends at a header that is not all numbers.
-        for number in (user, group, *fields[12:14]):
+        for number in (owners[:8], owners[8:]):
             _number(number, offset, "owner or device", blank=True, signed=True)
     name = name.partition(b"\0")[0]
-    if magic == _GNU and prefix.strip(b"\0"):
-        # Some readers take it for a part of the path, others for times.
-        raise _corrupt(offset, "a GNU header with more in it than a name")
-    if magic == _POSIX and prefix[0]:
-        name = prefix.partition(b"\0")[0] + b"/" + name
     return _Raw(
-        name,
+        b"%b/%b" % (prefix, name) if prefix else name,
         _number(mode, offset, "mode", blank=True),
         _number(size, offset, "size"),
         max(0, _number(mtime, offset, "mtime", blank=True, signed=True)),
         typeflag,
-        link.partition(b"\0")[0],
+        link,
     )
+
+
+@lru_cache(64)
+def _parse_tail(tail: bytes) -> tuple[bytes, bytes, bytes, int, str]:
+    """What follows the checksum: most members of an archive have the same.
+
+    Returns:
+        Type, target, the prefix of the name, the sum of the bytes, and what is wrong.
+    """
+    typeflag, link, magic, devices, prefix, padding = _READ_TAIL.unpack(tail)
+    problem = ""
+    if magic not in (_POSIX, _GNU):
+        problem = _NO_MAGIC
+    elif padding != _PADDING:
+        # Of star, whose prefix is shorter: what follows it some readers take for a part of it.
+        problem = "a header with more behind it"
+    elif magic == _GNU and prefix.strip(b"\0"):
+        # Some readers take it for a part of the path, others for times.
+        problem = "a GNU header with more in it than a name"
+    elif devices not in _NO_DEVICES:
+        try:
+            for number in (devices[:8], devices[8:]):
+                _number(number, 0, "owner or device", blank=True, signed=True)
+        except CorruptArchive:
+            problem = "owner or device is not a number"
+    link, prefix = link.partition(b"\0")[0], prefix.partition(b"\0")[0]
+    return typeflag, link, prefix, byte_sum(tail), problem
 
 
 _OCTAL = re.compile(rb" *([0-7]+)[ \0]+\Z|[ \0]*\Z")
@@ -296,8 +322,8 @@ def _number(
     field: bytes, offset: int, what: str, *, blank: bool = False, signed: bool = False
 ) -> int:
     """A numeric field: octal with a terminator, or GNU's base 256; below 2**63."""
-    digits = field[:-1]
-    if field[-1] == 0 and digits.isdigit():
+    digits = field.rstrip(b" \0")
+    if digits.isdigit() and len(digits) < len(field):
         try:
             return int(digits, 8)  # What nearly every writer writes.
         except ValueError:
@@ -369,31 +395,35 @@ def _check_global(records: dict[str, str], offset: int) -> None:
 
 
 def _entry(raw: _Raw, pax: dict[str, str], longs: dict[bytes, str], offset: int) -> Entry:
-    name = pax.get("path") or longs.get(b"L") or _text(raw.name, offset)
-    link = pax.get("linkpath") or longs.get(b"K") or _text(raw.link, offset)
-    size = _pax_number(pax["size"], offset, "size") if "size" in pax else raw.size
-    mtime = _pax_time(pax["mtime"], offset, "mtime") if "mtime" in pax else raw.mtime
+    raw_name, mode, size, mtime, typeflag, raw_link = raw
+    if pax or longs:
+        name = pax.get("path") or longs.get(b"L") or _text(raw_name, offset)
+        link = pax.get("linkpath") or longs.get(b"K") or _text(raw_link, offset)
+        size = _pax_number(pax["size"], offset, "size") if "size" in pax else size
+        mtime = _pax_time(pax["mtime"], offset, "mtime") if "mtime" in pax else mtime
+    else:
+        name, link = _text(raw_name, offset), _text(raw_link, offset)
     mtime = min(mtime, MAX_MTIME)
     path = normal_path(name, offset)
-    mode = raw.mode & 0o755 | 0o600
-    if raw.typeflag in b"0\0005" and link:
+    mode = mode & 0o755 | 0o600
+    if link and typeflag in b"0\0005":
         raise _corrupt(offset, f"{name!r} is no link but has a target")
-    if raw.typeflag in b"0\0":
+    if typeflag in b"0\0":
         if not path or name.endswith(("/", "/.")):
             raise _corrupt(offset, f"a file with the name of a directory, {name!r}")
         return Entry(path, "f", size, mode, mtime)
-    if raw.typeflag not in b"125":
+    if typeflag not in b"125":
         raise UnsafeArchive(
-            f"archive refused: {name!r} at byte {offset} is of type {raw.typeflag!r}; "
+            f"archive refused: {name!r} at byte {offset} is of type {typeflag!r}; "
             "datasets hold only files, directories and links"
         )
     if size:
         raise _corrupt(offset, f"{name!r} is no file but has {size} bytes")
-    if raw.typeflag == b"5":
+    if typeflag == b"5":
         return Entry(path, "d", 0, 0o755, mtime)
     if not path or name.endswith(("/", "/.")):
         raise _corrupt(offset, f"a link with the name of a directory, {name!r}")
-    if raw.typeflag == b"1":
+    if typeflag == b"1":
         target = normal_path(link, offset)
         if not target or target == path:
             raise UnsafeArchive(f"archive refused: {name!r} at byte {offset} is a link to itself")

@@ -1,20 +1,16 @@
 """Frames → files, checked: the blocking half of a pull."""
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container
 from typing import NamedTuple
 
-from etcetera.errors import CorruptArchive, UnsafeArchive
+from etcetera.errors import CorruptArchive
 from etcetera.transfer import codec
 from etcetera.transfer.contents import Contents, begins, is_slice
 from etcetera.transfer.extract import Extractor, LargeTarget, Writer, wrong_content
-from etcetera.transfer.gunzip import gunzip
 from etcetera.transfer.index import FramePlace, MemberPlace, Segment
-from etcetera.transfer.options import MiB
-from etcetera.transfer.paths import INDEX_NAME
-from etcetera.transfer.stream import ByteStream
-from etcetera.transfer.tally import Part, Tally
-from etcetera.transfer.tar import Entry, header, read_members
+from etcetera.transfer.tally import Tally
+from etcetera.transfer.tar import Entry, header
 
 
 class FrameJob(NamedTuple):
@@ -171,124 +167,10 @@ def check_content(content: bytes, first: int, member: MemberPlace) -> memoryview
     return body
 
 
-def unpack_stream(
-    chunks: Iterable[codec.Buffer], extractor: Extractor, part: Part | None = None
-) -> Tally:
-    """Unpack an archive without an index, front to back.
-
-    Args:
-        chunks: The object's bytes.
-        extractor: Where the files go.
-        part: What is wanted; by default everything. All of the archive is read and checked.
-
-    Raises:
-        ArchiveError: It is no .tgz, truncated, corrupt, or holds what a dataset cannot.
-        NothingSelected: There is no such part.
-    """
-    stream = ByteStream(gunzip(chunks))
-    with extractor.writer() as writer:
-        unpacking = _Unpacking(extractor, writer, part)
-        for member in read_members(stream):
-            entry = member.entry
-            if entry.path.partition("/")[0] == INDEX_NAME:
-                _check_index_member(entry)
-            else:
-                unpacking.take(entry, stream)
-        if part is not None:
-            part.finish(writer, unpacking.tally)
-    return unpacking.tally
-
-
-class _Unpacking:
-    """Writes one member after another of a tar stream."""
-
-    def __init__(self, extractor: Extractor, writer: Writer, part: Part | None) -> None:
-        self.tally = Tally(ordered=False)
-        self._extractor = extractor
-        self._writer = writer
-        self._part = part
-        self._directories = {""}
-        self._named = 0
-
-    def take(self, entry: Entry, stream: ByteStream) -> None:
-        """Write what *entry* is, if it is wanted; *stream* is where its content begins."""
-        self._imply(entry)
-        wanted = self._part is None or self._part.wants(entry)
-        if entry.kind == "d":
-            self._directory(entry)
-        elif entry.kind == "l":
-            if wanted:
-                self._extractor.add_link(entry)
-            self.tally.add(entry, "", taken=wanted)
-        elif entry.target:
-            self._hard_link(entry, wanted=wanted)
-        elif not wanted:
-            self.tally.add(entry, _sha256(stream.pieces(entry.size)), taken=False)
-        elif entry.size <= MiB:
-            content = stream.read(entry.size)
-            self._writer.file(entry, content)
-            self.tally.add(entry, hashlib.sha256(content).hexdigest())
-        else:
-            self.tally.add(entry, self._writer.stream(entry, stream.pieces(entry.size)))
-
-    def _imply(self, entry: Entry) -> None:
-        """Count the directories around *entry* that nothing has named before."""
-        self._named += 1
-        for implied in _parents(entry, self._directories):
-            self.tally.add(implied, "", taken=self._part is None)
-            if self._part is not None:
-                self._part.wants(implied)
-        if len(self._directories) > MAX_IMPLIED + 16 * self._named:
-            raise UnsafeArchive(
-                f"archive refused: its first {self._named} members lie in "
-                f"{len(self._directories)} directories, most of which it does not name"
-            )
-
-    def _directory(self, entry: Entry) -> None:
-        # Those of a part come last, once it is known which it needs.
-        if self._part is None:
-            self._writer.directory(entry)
-        if entry.path not in self._directories:
-            self._directories.add(entry.path)
-            self.tally.add(entry, "", taken=self._part is None)
-
-    def _hard_link(self, entry: Entry, *, wanted: bool) -> None:
-        if self._part is not None and not (wanted and self._part.wanted(entry.target)):
-            raise UnsafeArchive(
-                f"{entry.path!r} is a hard link to {entry.target!r}, and not both of them are "
-                "asked for; of this archive, pull everything"
-            )
-        self.tally.add(*self._writer.hard_link(entry))
-
-
-def _sha256(pieces: Iterable[codec.Buffer]) -> str:
-    sha256 = hashlib.sha256()
-    for piece in pieces:
-        sha256.update(piece)
-    return sha256.hexdigest()
-
-
-MAX_IMPLIED = 4096
-"""Directories that an archive may have without naming them, and a few more for each member: a
-single long path would otherwise cost thousands."""
-
-
-def _check_index_member(entry: Entry) -> None:
-    """Raise UnsafeArchive if the index is no file that can be skipped."""
-    if entry.path != INDEX_NAME or entry.kind != "f" or entry.target:
-        raise UnsafeArchive(f"archive refused: {entry.path!r} takes the place of its index")
-
-
-def _parents(entry: Entry, known: set[str]) -> Iterator[Entry]:
-    """The directories that *entry* lies in and that no member before has named."""
-    missing: list[str] = []
-    parent = entry.path.rpartition("/")[0]
-    while parent not in known:
-        known.add(parent)
-        missing.append(parent)
-        parent = parent.rpartition("/")[0]
-    for path in reversed(missing):
-        yield Entry(path, "d", 0, 0o755, 0)
+def write_file(entry: Entry, content: codec.Buffer, writer: Writer, tally: Tally) -> None:
+    """Write one file of an archive without an index, and count it."""
+    writer.file(entry, content)
+    tally.add(entry, hashlib.sha256(content).hexdigest())
 
 
 def segment_crc(segment: Segment, crc32: int) -> int:

@@ -2,9 +2,10 @@
 
 It reads requests from its standard input and writes one reply each to the descriptor that its
 argument names, until the input ends: so it never outlives its parent, however that one ends. (Its
-standard output is for whatever a Python prints when it starts.) Both are marshalled tuples behind
-their length. A request is a method of :class:`Pack` or :class:`Unpack` and its arguments; a
-reply begins with whether it worked, and goes on with the result or with the error's name and text.
+standard output is for whatever a Python prints when it starts.) Both are marshalled tuples, perhaps
+with data that become the last element, behind the lengths of both. A request is a method of
+:class:`Pack` or :class:`Unpack` and its arguments; a reply begins with whether it worked, and goes
+on with the result or with the error's name and text.
 
 Only plain values cross the border; :mod:`etcetera.transfer.workers` is the other side.
 """
@@ -19,35 +20,37 @@ from pathlib import Path
 from typing import IO, Any
 
 from etcetera.errors import EtceteraError
+from etcetera.transfer.codec import Buffer
 from etcetera.transfer.extract import Extractor
 from etcetera.transfer.index import FramePlace, MemberPlace
 from etcetera.transfer.pack import Group, have_contents, open_root
+from etcetera.transfer.tally import Tally
 from etcetera.transfer.tar import Entry
-from etcetera.transfer.unpack import FrameJob, unpack_frames
+from etcetera.transfer.unpack import FrameJob, unpack_frames, write_file
 
-_LENGTH = struct.Struct("<Q")
+_LENGTHS = struct.Struct("<QQ")
 
 
-def send(stream: IO[bytes], message: tuple[Any, ...]) -> None:
-    """Write one message."""
-    data = marshal.dumps(message)
-    stream.write(_LENGTH.pack(len(data)))
+def send(stream: IO[bytes], message: tuple[Any, ...], data: Buffer = b"") -> None:
+    """Write one message; *data*, unless empty, become its last element without being copied."""
+    plain = marshal.dumps(message)
+    stream.write(_LENGTHS.pack(len(plain), len(data)) + plain)
     stream.write(data)
     stream.flush()
 
 
 def receive(stream: IO[bytes]) -> tuple[Any, ...] | None:
     """Read one message; ``None`` at the end of the stream, also in the middle of one."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
+    head = stream.read(_LENGTHS.size)
+    if len(head) < _LENGTHS.size:
         return None
-    (size,) = _LENGTH.unpack(head)
-    data = stream.read(size)
-    if len(data) < size:
+    size, more = _LENGTHS.unpack(head)
+    plain, data = stream.read(size), stream.read(more)
+    if len(plain) + len(data) < size + more:
         return None
     # From our own process: nobody else holds the other end.
-    message: tuple[Any, ...] = marshal.loads(data)  # noqa: S302
-    return message
+    message: tuple[Any, ...] = marshal.loads(plain)  # noqa: S302
+    return (*message, data) if data else message
 
 
 class Pack:
@@ -72,7 +75,7 @@ class Unpack:
     def __init__(self, tree: bytes) -> None:
         self._extractor = Extractor(Path(os.fsdecode(tree)))
 
-    def frames(self, data: bytes, offset: int, jobs: list[Any]) -> tuple[Any, ...]:
+    def frames(self, offset: int, jobs: list[Any], data: bytes = b"") -> tuple[Any, ...]:
         """Unpack frames of whole members, see :func:`etcetera.transfer.unpack.unpack_frames`.
 
         Returns:
@@ -97,6 +100,23 @@ class Unpack:
         links, directories = self._extractor.take_deferred()
         return size, [tuple(entry) for entry in links], [tuple(entry) for entry in directories]
 
+    def files(self, entries: list[tuple[Any, ...]], contents: bytes = b"") -> tuple[Any, ...]:
+        """Write whole files, see :func:`etcetera.transfer.unpack.write_file`.
+
+        Returns:
+            What they add up to, as :meth:`etcetera.transfer.tally.Tally.plain` gives it.
+        """
+        tally = Tally(ordered=False)
+        view = memoryview(contents)
+        start = 0
+        with self._extractor.writer() as writer:
+            for fields in entries:
+                entry = Entry(*fields)
+                stop = start + entry.size
+                write_file(entry, view[start:stop], writer, tally)
+                start = stop
+        return (tally.plain(),)
+
 
 def main() -> None:
     """Answer requests until there are no more."""
@@ -112,7 +132,8 @@ def main() -> None:
                 methods |= {"frame": packing.frame, "have": packing.have}
                 result: tuple[Any, ...] = ()
             elif name == "unpack":
-                methods["frames"] = Unpack(*arguments).frames
+                unpacking = Unpack(*arguments)
+                methods |= {"frames": unpacking.frames, "files": unpacking.files}
                 result = ()
             else:
                 result = methods[name](*arguments)

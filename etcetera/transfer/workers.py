@@ -9,7 +9,8 @@ import queue
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from etcetera.errors import StoreError
 from etcetera.transfer.codec import Buffer, Frame
 from etcetera.transfer.extract import Extractor
 from etcetera.transfer.index_writer import PackedMember
+from etcetera.transfer.tally import Plain
 from etcetera.transfer.tar import Entry
 from etcetera.transfer.unpack import FrameJob
 from etcetera.transfer.worker import receive, send
@@ -61,8 +63,8 @@ class _Process:
             os.close(write)
         self._replies = os.fdopen(replies, "rb")
 
-    def ask(self, *request: Any) -> tuple[Any, ...]:
-        """Send a request and wait for what it gives.
+    def ask(self, *request: Any, data: Buffer = b"") -> tuple[Any, ...]:
+        """Send a request, with *data* as its last argument, and wait for what it gives.
 
         Raises:
             EtceteraError: What the worker raised, or StoreError if it has ended.
@@ -70,7 +72,7 @@ class _Process:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         reply: tuple[Any, ...] | None = None
         with suppress(BrokenPipeError):
-            send(self._process.stdin, request)
+            send(self._process.stdin, request, data)
             reply = receive(self._replies)
         if reply is None:
             raise StoreError(
@@ -123,7 +125,7 @@ class Workers:
             (tuple(job.place), [(tuple(one.entry), *one[1:]) for one in job.members])
             for job in jobs
         ]
-        size, links, directories = self._call("frames", data, offset, plain)
+        size, links, directories = self._call("frames", offset, plain, data=data)
         for entry in links:
             extractor.add_link(Entry(*entry))
         for entry in directories:
@@ -131,10 +133,17 @@ class Workers:
         written: int = size
         return written
 
-    def _call(self, *request: Any) -> tuple[Any, ...]:
+    def write(self, entries: list[Entry], contents: list[Buffer]) -> Plain:
+        """Write whole files, see :func:`etcetera.transfer.unpack.write_file`."""
+        plain_entries = [tuple(entry) for entry in entries]
+        (plain,) = self._call("files", plain_entries, data=b"".join(contents))
+        result: Plain = plain
+        return result
+
+    def _call(self, *request: Any, data: Buffer = b"") -> tuple[Any, ...]:
         process = self._idle.get()
         try:
-            return process.ask(*request)
+            return process.ask(*request, data=data)
         finally:
             self._idle.put(process)
 
@@ -164,3 +173,10 @@ def workers(count: int, *opening: Any) -> Iterator[Workers | None]:
     finally:
         for process in processes:
             process.end()
+
+
+@contextmanager
+def workers_beside(count: int, *opening: Any) -> Iterator[Future[Workers | None]]:
+    """The same as :func:`workers`, but started by a thread while the block runs already."""
+    with ExitStack() as stack, ThreadPoolExecutor(1, "etcetera-start") as pool:
+        yield pool.submit(stack.enter_context, workers(count, *opening))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etcetera.transfer.flow import Crew, beside, crew, in_thread, ordered, task_group
+from etcetera.transfer.flow import Crew, ahead, beside, crew, in_thread, ordered, task_group
 from etcetera.transfer.options import KiB, TransferOptions
 
 
@@ -103,6 +103,50 @@ def test_close() -> None:
 def test_crew(files: int, size: int, threads: int, expected: Crew) -> None:
     """Small files take processes if there are many, and otherwise one thread."""
     assert crew(TransferOptions(threads=threads), files, size) == expected
+
+
+def test_crew_of_unknown_length() -> None:
+    """Where more files may come, fewer are enough to start processes."""
+    options = TransferOptions(threads=2)
+    sizes = (4_999, KiB), (5_000, KiB), (5_000, 40 * KiB)
+    chosen = [crew(options, files, files * size, more=True).processes for files, size in sizes]
+    assert chosen == [False, True, False]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(), max_size=30), st.integers(1, 8))
+def test_ahead(items: list[int], window: int) -> None:
+    """What comes from another thread comes in order, and no more than the window ahead."""
+    taken, given_out = 0, 0
+
+    def source() -> Iterator[int]:
+        nonlocal taken
+        for item in items:
+            taken += 1
+            assert taken - given_out <= window + 1
+            yield item
+
+    for item in ahead(source(), window):
+        assert item == items[given_out]
+        given_out += 1
+    assert given_out == len(items)
+
+
+def test_ahead_of_an_error() -> None:
+    """An error comes behind what came before it; closed early, no thread is left."""
+
+    def source() -> Iterator[int]:
+        yield from range(3)
+        raise ValueError("planned")
+
+    before = threading.active_count()
+    seen: list[int] = []
+    with pytest.raises(ValueError, match="planned"):
+        seen.extend(ahead(source(), 2))
+    items = ahead(iter(range(100)), 4)
+    assert [next(items), next(items)] == [0, 1]
+    items.close()
+    assert threading.active_count() == before
 
 
 async def test_in_thread() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,13 @@ from tests.datasets import make_dataset, settle, snapshot
 
 def children() -> list[int]:
     """Processes that this one has started and not waited for."""
-    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    names = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in listed}
-    return [pid for pid, name in names.items() if b"etcetera.transfer.worker" in name]
+    found: list[int] = []
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # A thread, or a child, that has just ended.
+            listed = (thread / "children").read_text().split()
+            names = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in listed}
+            found += [pid for pid, name in names.items() if b"etcetera.transfer.worker" in name]
+    return found
 
 
 @pytest.fixture
