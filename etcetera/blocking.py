@@ -7,6 +7,7 @@ call, waits until it has cleaned up, and raises KeyboardInterrupt. The twins in
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import wait
 from functools import partial
 from os import PathLike
 from typing import ParamSpec, TypeVar
@@ -34,6 +35,9 @@ from etcetera.results import (
     VerifyResult,
 )
 
+_SIGNAL_SECONDS = 0.5
+"""How long a signal may go unnoticed."""
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -45,7 +49,11 @@ def run_blocking(
 ) -> Result:
     """Call an async function and wait for what it returns."""
     with start_blocking_portal(name="etcetera") as portal:
-        return portal.call(partial(function, *args, **kwargs))
+        future = portal.start_task_soon(partial(function, *args, **kwargs))
+        # A signal that another thread has got, or that came just before the wait, wakes nobody.
+        while not wait((future,), _SIGNAL_SECONDS).done:
+            pass
+        return future.result()
 
 
 def dataset(
