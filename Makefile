@@ -48,7 +48,7 @@ check: $(READY) tools
 test-long: $(READY) tools long-tools
 	@$(BIN)/python -m pip install -qq --group fuzz
 	@echo "pytest -m long"
-	@$(BIN)/pytest -m long $(ARGS)
+	@$(BIN)/pytest -m long -s $(ARGS)
 
 # One environment for each version, made like the one for every day. pyenv puts commands into the
 # PATH that fail for a version nobody has selected, so its own directories are looked into as well.

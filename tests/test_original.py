@@ -95,7 +95,7 @@ def test_they_pull_what_we_push(ours: etc.Config, theirs: Original, source: Path
 
 
 def test_we_pull_what_they_push(ours: etc.Config, theirs: Original, source: Path) -> None:
-    """An archive of the original is installed unchanged, hard links and all."""
+    """SY-05: an archive of the original is installed unchanged, hard links and all."""
     name = next(path for path in sorted(source.rglob("*")) if path.is_file())
     name.with_name("same").hardlink_to(name)
     theirs.run(f"register({str(source)!r}, 'MNIST', config=c)\npush('MNIST', config=c)")

@@ -111,7 +111,7 @@ def test_every_local_file(pulled: etc.Config) -> None:
 
 
 def test_what_is_listed(pulled: etc.Config) -> None:
-    """Missing, changed (also kind, mode and target) and extra, in the order of the archive."""
+    """SY-07: missing, changed (also kind, mode and target) and extra, in the archive's order."""
     root = pulled.home / "flower"
     (root / "meta.json").unlink()
     (root / "data/train/deep/er/x.bin").unlink()

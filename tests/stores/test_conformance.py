@@ -1,4 +1,4 @@
-"""What every store promises, whatever is behind it."""
+"""SY-04: what every store promises, whatever is behind it."""
 
 import asyncio
 import zlib

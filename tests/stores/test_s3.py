@@ -876,7 +876,7 @@ async def test_wrong_content_range(
 
 
 async def test_too_many_bytes(fake: FakeS3, store: Store) -> None:
-    """More bytes than the range has are an error, not a longer answer."""
+    """RX-08: more bytes than the range has are an error, not a longer answer."""
     fake.objects["a.tgz"] = DATA, {}
 
     def more(request: Request, serve: Callable[[], Answer]) -> Answer:
@@ -1027,7 +1027,7 @@ async def test_senseless_create(fake: FakeS3, store: Store) -> None:
     ("operation", "status"), [("list", 200), ("list", 403), ("create", 200), ("get", 403)]
 )
 async def test_endless_answer(fake: FakeS3, store: Store, operation: str, status: int) -> None:
-    """Of an answer that is no object's data no more is taken than any honest one has."""
+    """RX-08: of an answer without data no more is taken than any honest one has."""
     fake.objects["a.tgz"] = DATA, {}
     fake.tricks[operation] = [Answer(status, body=b"x" * ((2 << 20) + 1))] * 10
     calls: dict[str, Callable[[], Awaitable[object]]] = {

@@ -382,7 +382,7 @@ async def test_not_packed_too_far_ahead(tmp_path_factory: pytest.TempPathFactory
 async def test_changed_before_packing(
     change: Callable[[Path], None], size: int, tmp_path: Path
 ) -> None:
-    """PK-01 to PK-04: a file that is not what the scan saw ends the push."""
+    """PK-01, PK-02, PK-03, PK-04: a file that is not what the scan saw ends the push."""
     tree = {"data/a/first": trees.file(os.urandom(30_000)), "data/b/f": trees.file(b"x" * size)}
     root, store = source(tmp_path, tree), memory()
     prepared = await prepare(root, store, small())
@@ -395,7 +395,7 @@ async def test_changed_before_packing(
 
 @pytest.mark.parametrize("change", [grow, shrink, rewrite])
 async def test_changed_while_packed(change: Callable[[Path], None], tmp_path: Path) -> None:
-    """PK-01 to PK-03: a file that changes while it is read ends the push."""
+    """PK-01, PK-02, PK-03: a file that changes while it is read ends the push."""
     tree = {
         "data/a/large": trees.file(os.urandom(FRAME_MAX) * 12),
         "data/b/f": trees.file(b"x" * 5_000),
