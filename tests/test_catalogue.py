@@ -1,4 +1,4 @@
-"""The catalogue of what can go wrong: ``docs/reliability.md`` lists what is tested, and what not."""
+"""``docs/reliability.md`` lists the cases that are tested, and those that are not."""
 
 import re
 from pathlib import Path

@@ -88,7 +88,7 @@ def test_buffers_are_used_again() -> None:
     st.integers(1, 32),
 )
 def test_plan(bound: int, part_size: int, workers: int) -> None:
-    """UP-15, SY-08: from one byte to 48 TiB at most 10,000 equal parts, within the memory promised."""
+    """UP-15, SY-08: from one byte to 48 TiB at most 10,000 equal parts, in the memory promised."""
     options = TransferOptions(part_size=part_size, workers=workers)
     planned = plan(bound, S3, options)
     assert planned.bound == bound
