@@ -64,6 +64,7 @@ class Pulling:
     progress: ProgressCallback | None = None
 
     _wanted: Survey | None = field(default=None, init=False)
+    _installed: bool = field(default=False, init=False)
 
     async def run(self, *, dry_run: bool = False) -> PullResult:
         """Pull, or say what would be pulled; see :func:`etcetera.api.apull`."""
@@ -75,7 +76,8 @@ class Pulling:
             if isinstance(error.__cause__, OSError):
                 place = self.home.path / self.name
                 room = await in_thread(self._room) if isinstance(error, NoSpace) else ""
-                leave_note(error, room or f"Nothing has changed at {place}")
+                if room or not self._installed:
+                    leave_note(error, room or f"Nothing has changed at {place}")
             raise
 
     async def _run(self, dry_run: bool) -> PullResult:
@@ -141,6 +143,7 @@ class Pulling:
                             self._install, staged.tree, archive, pulled, selections,
                             remotes.settings.url, existing is not None, copy,
                         )  # fmt: skip
+                        self._installed = True
                         if index is not None and not donors and not selections:
                             # All of its frames were read.
                             await in_thread(self.home.checked.note, url, archive.info.etag)

@@ -260,6 +260,8 @@ async def test_update(
     (newer / "data" / "train" / "new.bin").write_bytes(b"new")
     settle(newer)
     await etc.aregister(newer, "set", config=site.config())
+    # Nothing is copied from what nobody here has checked.
+    assert (await etc.averify("set", True, site.config())).problem is None
     site.proxy.plan(Rule(operation, fault))
     result = await etc.apush("set", force=True, config=site.config())
     assert (result.copied > 0) == (result.why_whole is None)
