@@ -212,6 +212,9 @@ async def apush(
     an earlier push of the same dataset broke off, this one goes on. Where the store can, what an
     older archive has already is copied there, and only the rest is sent.
 
+    What somebody else publishes under the name meanwhile is not overwritten. On a server that heeds
+    no conditions (``etc doctor --write`` tells) that holds until the last look, not to the very end.
+
     Args:
         name: Of the dataset; ``lab:NAME`` to push it to the repository *lab*.
         force: Replace an archive that has this name.
