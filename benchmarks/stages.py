@@ -25,7 +25,7 @@ from benchmarks import data
 from benchmarks.endpoint import DROPPED, KEPT, KEY, REGION, SECRET, Endpoint
 from benchmarks.machine import processors
 from benchmarks.transfers import place, say
-from etcetera.config import RepositorySettings
+from etcetera.settings import RepositorySettings
 from etcetera.stores import RemoteObject, Store, open_store
 from etcetera.transfer import codec
 from etcetera.transfer.parts import Buffers, Part, cut

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from etcetera.config import Config, RepositorySettings, redact_url
+from etcetera.config import Config
 from etcetera.dataset import Dataset, check_name
 from etcetera.describe import local_info, local_listing, remote_info
 from etcetera.errors import (
@@ -27,6 +27,7 @@ from etcetera.pushing import Pushing
 from etcetera.remote_dataset import RemoteDataset
 from etcetera.repository import open_repository, split_name
 from etcetera.results import DatasetInfo, Listing, PullResult, PushResult
+from etcetera.settings import RepositorySettings, redact_url
 from etcetera.singleflight import share
 from etcetera.transfer.flow import in_thread
 from etcetera.transfer.selection import Selection
@@ -213,7 +214,7 @@ async def apush(
     older archive has already is copied there, and only the rest is sent.
 
     What somebody else publishes under the name meanwhile is not overwritten. On a server that heeds
-    no conditions (``etc doctor --write`` tells) that holds until the last look, not to the very end.
+    no conditions (``etc doctor --write`` tells) that holds until the last look, not to the end.
 
     Args:
         name: Of the dataset; ``lab:NAME`` to push it to the repository *lab*.

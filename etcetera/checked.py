@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from etcetera import atomic
-from etcetera.config import redact_url
 from etcetera.errors import EtceteraError, os_errors
+from etcetera.settings import redact_url
 from etcetera.staging import Private
 
 _logger = logging.getLogger("etcetera")

@@ -1,7 +1,8 @@
 """``etc doctor``: what is wrong with the settings, the home and a repository, and what to do."""
 
 from etcetera.api import loaded
-from etcetera.config import Config, exposures
+from etcetera.config import Config
+from etcetera.config_file import exposures
 from etcetera.errors import ConfigError, EtceteraError
 from etcetera.findings import (
     Diagnosis,

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 
-from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import EtceteraError
+from etcetera.settings import RepositorySettings, redact_url
 from etcetera.staging import Private
 from etcetera.transfer.journal import Journal
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from etcetera.config import redact_url
 from etcetera.dataset import check_name, check_partition
 from etcetera.errors import CorruptArchive, InvalidName, UsageError, os_errors
+from etcetera.settings import redact_url
 from etcetera.stores import PinnedRange, open_url
 from etcetera.transfer.archive import Archive, Index, open_archive
 from etcetera.transfer.excerpt import Excerpt, ExcerptObject

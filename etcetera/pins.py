@@ -6,11 +6,12 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from etcetera.config import read_toml, redact_url
+from etcetera.config_file import read_toml
 from etcetera.dataset import check_name
 from etcetera.errors import ConfigError, DigestMismatch, UsageError
 from etcetera.home import Home
 from etcetera.receipts import Receipt
+from etcetera.settings import redact_url
 from etcetera.transfer.scan import scan
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from etcetera import atomic
-from etcetera.config import redact_url
 from etcetera.errors import CorruptArchive, UsageError
+from etcetera.settings import redact_url
 from etcetera.transfer.scan import Scan
 from etcetera.transfer.selection import Selection
 

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from etcetera.config import Config, RepositorySettings, redact_url
+from etcetera.config import Config
 from etcetera.dataset import check_name, is_name
 from etcetera.errors import DatasetNotFound, InvalidName, UsageError, archive_errors
 from etcetera.links import Link, is_link, parse_link
+from etcetera.settings import RepositorySettings, redact_url
 from etcetera.stores import ObjectInfo, Store, open_store
 from etcetera.transfer.archive import Archive, Index, open_archive
 from etcetera.transfer.front import FrontReader

@@ -10,7 +10,7 @@ from typing import Literal
 from anyio import Semaphore
 
 from etcetera.api import apull, loaded, scanning
-from etcetera.config import Config, RepositorySettings, redact_url
+from etcetera.config import Config
 from etcetera.dataset import check_name
 from etcetera.errors import ConfigError, DirectoryNotFound, EtceteraError, UsageError
 from etcetera.home import Home
@@ -20,6 +20,7 @@ from etcetera.progress import ProgressCallback
 from etcetera.receipts import Receipt
 from etcetera.repository import Repository, open_repository, split_name
 from etcetera.results import DatasetStatus, SyncResult
+from etcetera.settings import RepositorySettings, redact_url
 from etcetera.transfer.flow import in_thread, task_group
 
 _AT_ONCE = 8

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import etcetera as etc
-from etcetera.config import RepositorySettings
+from etcetera.settings import RepositorySettings
 from etcetera.transfer.options import KiB, TransferOptions
 from tests.fault_proxy import FaultProxy
 from tests.servers import S3Server, make_moto_bucket

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from etcetera.config import Config, RepositorySettings, redact_url
+from etcetera.config import Config
 from etcetera.errors import ConfigError
+from etcetera.settings import RepositorySettings, redact_url
 from etcetera.transfer.options import MiB, TransferOptions
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

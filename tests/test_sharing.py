@@ -17,7 +17,6 @@ from botocore.credentials import RefreshableCredentials
 import etcetera as etc
 from etcetera import blocking, sharing
 from etcetera.cli import main
-from etcetera.config import RepositorySettings
 from etcetera.errors import (
     AlreadyExists,
     CorruptArchive,
@@ -34,6 +33,7 @@ from etcetera.errors import (
 )
 from etcetera.repository import open_repository
 from etcetera.results import ShareResult
+from etcetera.settings import RepositorySettings
 from etcetera.stores import open_store, s3_client, s3_share
 from tests.datasets import make_dataset, settle, snapshot
 from tests.http_server import Reply, WebServer, cut, redirect, web_server

@@ -453,8 +453,8 @@ def demo(context: typer.Context) -> None:
 
 def log_repository(config: "Config", repository: str | None) -> None:
     """Tell where the archives are; the configuration and its errors are looked at in any case."""
-    from etcetera.config import redact_url
     from etcetera.links import is_link
+    from etcetera.settings import redact_url
 
     if repository is not None and is_link(repository):
         _logger.info("Link: %s", redact_url(repository))

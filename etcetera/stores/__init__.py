@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from anyio import to_thread
 
-from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError, StoreError
 from etcetera.findings import Finding
+from etcetera.settings import RepositorySettings, redact_url
 
 if TYPE_CHECKING:
     from etcetera.stores.http import HttpObject, HttpStream

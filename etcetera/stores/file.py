@@ -23,7 +23,6 @@ import anyio.to_thread
 from aiofiles import os as async_os
 
 from etcetera.atomic import rename_new
-from etcetera.config import RepositorySettings
 from etcetera.errors import (
     AlreadyExists,
     ConfigError,
@@ -37,6 +36,7 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.findings import Finding
+from etcetera.settings import RepositorySettings
 from etcetera.space import free_at
 from etcetera.stores import (
     CannotCopy,

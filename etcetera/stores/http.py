@@ -20,7 +20,6 @@ import aiohttp
 import anyio
 from yarl import URL
 
-from etcetera.config import redact_url
 from etcetera.errors import (
     DatasetNotFound,
     EtceteraError,
@@ -32,6 +31,7 @@ from etcetera.errors import (
     TruncatedArchive,
     UsageError,
 )
+from etcetera.settings import redact_url
 from etcetera.stores import ObjectInfo, PinnedRange
 from etcetera.stores.common import GRACE_SECONDS, check_range, clean_up
 from etcetera.stores.ranges import (

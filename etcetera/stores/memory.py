@@ -10,7 +10,6 @@ from itertools import count
 
 import anyio
 
-from etcetera.config import RepositorySettings
 from etcetera.errors import (
     AlreadyExists,
     ConfigError,
@@ -20,6 +19,7 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.findings import Finding, fine
+from etcetera.settings import RepositorySettings
 from etcetera.stores import (
     CannotCopy,
     CannotResume,

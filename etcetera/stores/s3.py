@@ -11,13 +11,13 @@ from zlib import crc32
 
 import anyio
 
-from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import (
     ConfigError,
     NetworkError,
     TruncatedArchive,
 )
 from etcetera.findings import Finding
+from etcetera.settings import RepositorySettings, redact_url
 from etcetera.stores import (
     Data,
     ObjectInfo,

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
-from etcetera.config import RepositorySettings, redact_url
 from etcetera.errors import ConfigError, NetworkError, NotAllowed
+from etcetera.settings import RepositorySettings, redact_url
 from etcetera.stores import Data, Sent
 from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
 from etcetera.stores.s3_errors import Place, answering, no_credentials, translate

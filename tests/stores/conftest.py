@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from etcetera.config import RepositorySettings
+from etcetera.settings import RepositorySettings
 from etcetera.stores import Store
 from etcetera.stores.memory import memory_store
 from etcetera.stores.s3 import S3Store

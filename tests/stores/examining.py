@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from etcetera.config import RepositorySettings
 from etcetera.findings import Finding
+from etcetera.settings import RepositorySettings
 from etcetera.stores import open_store
 from tests.stores.fake_s3 import Answer, FakeS3
 

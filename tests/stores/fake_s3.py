@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from etcetera.config import RepositorySettings
+from etcetera.settings import RepositorySettings
 
 
 @dataclass(slots=True)

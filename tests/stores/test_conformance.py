@@ -8,7 +8,6 @@ from random import Random
 import anyio
 import pytest
 
-from etcetera.config import RepositorySettings
 from etcetera.errors import (
     AlreadyExists,
     EtceteraError,
@@ -17,6 +16,7 @@ from etcetera.errors import (
     RepositoryNotFound,
     StoreError,
 )
+from etcetera.settings import RepositorySettings
 from etcetera.stores import CannotCopy, ObjectInfo, Store, open_store
 from tests.stores.conftest import Backend
 

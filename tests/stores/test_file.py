@@ -18,7 +18,6 @@ import anyio
 import pytest
 
 import etcetera
-from etcetera.config import RepositorySettings
 from etcetera.errors import (
     AlreadyExists,
     ConfigError,
@@ -31,6 +30,7 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
+from etcetera.settings import RepositorySettings
 from etcetera.stores import Store, common, open_store
 from etcetera.stores.file import parse_file_url
 from etcetera.stores.file_parts import Descriptor
@@ -235,7 +235,7 @@ async def test_guarded_without_locks(directory: Path, monkeypatch: pytest.Monkey
 
 KILLED = """
 import asyncio, os, signal, sys, zlib
-from etcetera.config import RepositorySettings
+from etcetera.settings import RepositorySettings
 from etcetera.stores import open_store
 
 async def push():

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from etcetera.config import RepositorySettings
 from etcetera.errors import ConfigError, NetworkError, StoreError
+from etcetera.settings import RepositorySettings
 from etcetera.stores import PartLimits, open_store
 from etcetera.stores.memory import MemoryStore, memory_store
 

@@ -15,7 +15,6 @@ from typing import cast
 import anyio
 import pytest
 
-from etcetera.config import RepositorySettings
 from etcetera.errors import (
     AlreadyExists,
     ConfigError,
@@ -29,6 +28,7 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
+from etcetera.settings import RepositorySettings
 from etcetera.stores import (
     ObjectInfo,
     Store,

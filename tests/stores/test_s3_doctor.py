@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from etcetera.config import RepositorySettings
+from etcetera.settings import RepositorySettings
 from etcetera.stores import open_store, s3_doctor
 from etcetera.stores.s3 import S3Store
 from tests.servers import RCLONE_BUCKET, S3Server

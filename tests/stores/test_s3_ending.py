@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 import anyio
 import pytest
 
-from etcetera.config import RepositorySettings
 from etcetera.errors import NetworkError, StoreError
+from etcetera.settings import RepositorySettings
 from etcetera.stores import Store, common, open_store, s3_upload
 from tests.stores.conftest import count_s3_uploads
 from tests.stores.fake_s3 import Answer, FakeS3, Request

@@ -9,8 +9,8 @@ from random import Random
 
 import pytest
 
-from etcetera.config import RepositorySettings
 from etcetera.errors import StoreError
+from etcetera.settings import RepositorySettings
 from etcetera.stores import Data, Store, open_store
 from tests.stores.fake_s3 import Answer, FakeS3, Request, Trick, error
 
