@@ -44,7 +44,11 @@ def main() -> int:
             "seed": data.SEED,
         },
     }
-    for name, measured in _sections(options).items():
+    sections = _sections(options)
+    for name in ("startup", "kinds", "link", "stages", "memory"):
+        if name not in sections:
+            _take_earlier(options.results / f"{name}.json", results, name)
+    for name, measured in sections.items():
         say(f"{name}, after {time.monotonic() - started:.0f} s")
         results[name] = measured()
         _write(options.results, results, name)
@@ -119,6 +123,17 @@ def _memory(*, quick: bool, million: bool) -> dict[str, Any]:
     if million:
         result["million"] = memory.million()
     return result
+
+
+def _take_earlier(path: Path, results: dict[str, Any], name: str) -> None:
+    """Put a section of an earlier run into the tables, if it measured the same."""
+    try:
+        earlier = json.loads(path.read_text())
+    except FileNotFoundError:
+        return
+    if earlier["options"] == results["options"]:
+        results[name] = earlier[name]
+        results.setdefault("earlier", {})[name] = earlier["machine"]["when"]
 
 
 def _write(directory: Path, results: dict[str, Any], name: str) -> None:

@@ -64,6 +64,10 @@ def _conditions(results: dict[str, Any]) -> Iterator[str]:
         "hopelessly slow runs once. Data from a seed; endpoint and contestants share the "
         "processors."
     )
+    earlier = results.get("earlier", {})
+    for when in sorted(set(earlier.values())):
+        names = ", ".join(name for name in earlier if earlier[name] == when)
+        yield f"Not measured in this run, but in an earlier one ({when}): {names}."
     if options["quick"]:
         yield (
             "A quick run: with so little data, starting the interpreter is most of what is "
