@@ -42,7 +42,7 @@ def _condition(file: str, text: str, tests: tuple[str, ...] = READERS, chosen: s
 
 
 TAR, PATHS, GUNZIP = "transfer/tar.py", "transfer/paths.py", "transfer/gunzip.py"
-EXTRACT, UNPACK = "transfer/extract.py", "transfer/unpack.py"
+EXTRACT, UNPACK, STREAMED = "transfer/extract.py", "transfer/unpack.py", "transfer/streamed.py"
 DESCEND, INDICES, ARCHIVE = "transfer/descend.py", "transfer/index.py", "transfer/archive.py"
 STORED = ("transfer/test_forged_index.py",)
 
@@ -62,9 +62,10 @@ GUARDS = (
     _condition(TAR, "if raw.size > MAX_EXTENSION", chosen="RX-04"),
     _condition(TAR, "if magic not in (_POSIX, _GNU)", chosen="TF-30"),
     Guard(TAR, 'offset, "checksum") != expected', 'offset, "checksum") < 0', chosen="TF-07"),
-    _condition(TAR, "if not block.endswith(_PADDING)", chosen="TF-30"),
-    Guard(TAR, "in (user, group, *fields[12:14]):", "in ():", chosen="TF-16"),
-    _condition(TAR, 'if magic == _GNU and prefix.strip(b"\\0")', chosen="TF-25"),
+    _condition(TAR, "elif padding != _PADDING", chosen="TF-30"),
+    _condition(TAR, "if not _OWNERS.match(owners)", chosen="TF-16"),
+    _condition(TAR, "elif devices not in _NO_DEVICES", chosen="TF-16"),
+    _condition(TAR, 'elif magic == _GNU and prefix.strip(b"\\0")', chosen="TF-25"),
     Guard(TAR, "elif field[0] != 0x80:", "elif False:", chosen="TF-14"),
     _condition(TAR, "if not (-(1 << 63) if signed else 0) <= value < 1 << 63", chosen="TF-14"),
     _condition(TAR, "if match is None or (match[1] is None and not blank)", chosen="TF-16"),
@@ -85,9 +86,9 @@ GUARDS = (
     _condition(TAR, 'if records.get("hdrcharset", _UTF8) != _UTF8', chosen="TF-27"),
     Guard(TAR, "if used := _PAX_USED.intersection(records):", "if used := set():",
           chosen="TF-23"),
-    Guard(TAR, 'if raw.typeflag in b"0\\0005" and link:', "if False:", chosen="TF-28"),
+    Guard(TAR, 'if link and typeflag in b"0\\0005":', "if False:", chosen="TF-28"),
     _condition(TAR, 'if not path or name.endswith(("/", "/."))', chosen="TF-13 or PL-18 or PL-12"),
-    _condition(TAR, 'if raw.typeflag not in b"125"', chosen="TF-29"),
+    _condition(TAR, 'if typeflag not in b"125"', chosen="TF-29"),
     Guard(TAR, "    if size:\n        raise", "    if False:\n        raise", chosen="TF-28"),
     _condition(TAR, "if not target or target == path", chosen="PL-09"),
     Guard(TAR, "    check_link(path, link, offset)\n", "", chosen="PL-04"),
@@ -127,9 +128,9 @@ GUARDS = (
     _condition(EXTRACT, "if not stat.S_ISREG(status.st_mode)", chosen="PL-09"),
     Guard(DESCEND, "os.O_DIRECTORY | os.O_NOFOLLOW", "os.O_DIRECTORY",
           ("transfer/test_extract.py",)),
-    Guard(UNPACK, "if len(self._directories) > MAX_IMPLIED + 16 * self._named:", "if False:",
+    Guard(STREAMED, "if len(self._directories) > MAX_IMPLIED + 16 * self._named:", "if False:",
           chosen="implied"),
-    Guard(UNPACK, "if entry.path != INDEX_NAME or entry.kind", "if entry.kind",
+    Guard(STREAMED, "if entry.path != INDEX_NAME or entry.kind", "if entry.kind",
           chosen="index-below"),
     # --- Frames and index
     _condition(INDICES, "if tail[0] != footer[0]", INDEXED, "first_byte"),
