@@ -165,7 +165,7 @@ class Scenario:
     plain_rename: bool = False
     between: tuple[str, ...] = ()
     """What else may be at home for an instant."""
-    gone_at_once: bool = False
+    done_early: bool = False
     """Whether it may still fail when its main work is done."""
     keeps: bool = False
     """Whether the old version is nowhere else, and must outlast it all."""
@@ -203,7 +203,7 @@ class Scenario:
         if ending.status == 0:
             assert (local, remote) == (self.local[1], self.remote[1]), "it said that all is well"
         elif not ending.killed:
-            assert local == self.local[0] or self.gone_at_once, (
+            assert local == self.local[0] or self.done_early, (
                 f"it failed, and at home is {local}: {ending.error}"
             )
 
@@ -284,11 +284,13 @@ SCENARIOS = (
     Scenario("push-force", ("push", "-f", NAME), _registered_over_old, (NEW, NEW), (OLD, NEW)),
     Scenario(
         "purge", ("purge", NAME), _new_at_home, (NEW, ABSENT), (NEW, NEW),
-        gone_at_once=True,
+        done_early=True,
     ),
     Scenario("register", ("register", _SOURCE), _nothing, (ABSENT, NEW), (ABSENT, ABSENT)),
     Scenario(
         "register-force", ("register", "-f", _SOURCE), _old_pulled, (OLD, NEW), (OLD, OLD)
     ),
-    Scenario("create", ("create", NAME), _nothing, (ABSENT, EMPTY), (ABSENT, ABSENT)),
+    Scenario(
+        "create", ("create", NAME), _nothing, (ABSENT, EMPTY), (ABSENT, ABSENT), done_early=True
+    ),
 )  # fmt: skip

@@ -28,4 +28,4 @@ def test_an_error_anywhere(
     record_property("errors", str(figures))
     print(figures)  # noqa: T201
     assert not figures.failures, "\n".join(figures.failures)
-    assert figures.reached >= 0.95 * figures.injected
+    assert figures.reached >= min(0.95 * figures.injected, figures.injected - 1)
