@@ -89,7 +89,7 @@ def _no_repository(config: Config) -> Finding:
     file = config.filename or "~/.etc.toml"
     return warning(
         "repository",
-        "none is configured as the default: datasets can be neither pushed nor pulled",
+        "none is configured as the default: local commands work, push and pull do not",
         f'write url = "s3://bucket/prefix" to {file}'
         + (f", or choose one with --repository: {others}" if others else ""),
     )

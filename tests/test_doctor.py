@@ -67,7 +67,7 @@ class TestSettings:
             ),
             (
                 "warning", "repository",
-                "none is configured as the default: datasets can be neither pushed nor pulled",
+                "none is configured as the default: local commands work, push and pull do not",
                 'write url = "s3://bucket/prefix" to ~/.etc.toml',
             ),
         ]  # fmt: skip

@@ -35,7 +35,6 @@ class Scratch:
     ) -> dict[str, Any]:
         """Send a request that changes something, as :meth:`Connection.call` does."""
         # Torn off, it could still come true after everything was removed.
-        self._wrote = True
         return await uninterrupted(self._send(operation, expected, arguments))
 
     async def _send(
@@ -43,6 +42,7 @@ class Scratch:
     ) -> dict[str, Any]:
         begins = operation == "create_multipart_upload"
         unsure, self._unsure = self._unsure, self._unsure or begins
+        wrote, self._wrote = self._wrote, True
         try:
             answer = await self.connection.call(
                 operation,
@@ -53,7 +53,7 @@ class Scratch:
                 **arguments,
             )
         except (StoreError, NotAllowed):  # it has refused
-            self._unsure = unsure
+            self._unsure, self._wrote = unsure, wrote
             raise
         if answer.get("VersionId"):
             self._versions.append(answer["VersionId"])
