@@ -179,15 +179,21 @@ class Pushing:
                 partial(self.home.checked.knows, remotes.url(old)),
             )
         except CannotCopy as error:
+            # A name that was mistyped is told, whatever the store can do.
+            if self.base and await remotes.store.head(remotes.key(old)) is None:
+                raise self._no_base(remotes) from error
             _logger.info("Everything is sent: %s", error)
             return None, str(error)
         if update is not None:
             _logger.info("%.1f MiB of %s stay as they are", update.copied / MiB, remotes.url(old))
         elif self.base:
-            raise DatasetNotFound(
-                f"There is no dataset {old} in {remotes.store.url}; etc ls -r shows what there is"
-            )
+            raise self._no_base(remotes)
         return update, None
+
+    def _no_base(self, remotes: Repository) -> DatasetNotFound:
+        return DatasetNotFound(
+            f"There is no dataset {self.base} in {remotes.store.url}; etc ls -r shows what there is"
+        )
 
     def _note(self, repository: str, scanned: Scan, pushed: Pushed, copy: IndexCopy) -> None:
         receipt = Receipt(

@@ -177,6 +177,8 @@ def test_directory(root: Path, tmp_path: Path) -> None:
     result = etc.push("set", True, config)
     assert result.copied == 0
     assert "directory" in (result.why_whole or "")
+    with pytest.raises(DatasetNotFound, match="no dataset none"):
+        etc.push("set", True, config, base="none")
 
 
 def test_command_line(config: etc.Config, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
