@@ -12,7 +12,6 @@ from pathlib import Path
 
 from etcetera import atomic
 from etcetera.errors import EtceteraError, os_errors
-from etcetera.settings import redact_url
 from etcetera.staging import Private
 
 _logger = logging.getLogger("etcetera")
@@ -25,24 +24,29 @@ class CheckedArchives:
         """Keep them in the private part of a home."""
         self._private = private
 
-    def note(self, url: str, etag: str) -> None:
-        """Keep in mind that this version was checked, as far as that is possible."""
+    def note(self, place: tuple[str, str], key: str, etag: str) -> None:
+        """Keep in mind that this version was checked, as far as that is possible.
+
+        Args:
+            place: URL and endpoint, as :func:`etcetera.settings.place` names them.
+            key: Of the archive.
+            etag: Of the version.
+        """
         try:
             self._private.directory("checked")
-            text = json.dumps({"url": redact_url(url), "etag": etag}).encode()
+            text = json.dumps({"place": place, "key": key, "etag": etag}).encode()
             with os_errors(f"writing below {self._private.path('checked')}"):
-                atomic.write(self._path(url), lambda file: file.write(text))
+                atomic.write(self._path(place, key), lambda file: file.write(text))
         except EtceteraError as error:  # the next update sends everything
-            _logger.debug("%s: %s", url, error)
+            _logger.debug("%s: %s", key, error)
 
-    def knows(self, url: str, etag: str) -> bool:
+    def knows(self, place: tuple[str, str], key: str, etag: str) -> bool:
         """Whether this version was checked."""
         with suppress(OSError, ValueError, RecursionError):
-            return bool(
-                json.loads(self._path(url).read_bytes()) == {"url": redact_url(url), "etag": etag}
-            )
+            noted = json.loads(self._path(place, key).read_bytes())
+            return bool(noted == {"place": [*place], "key": key, "etag": etag})
         return False
 
-    def _path(self, url: str) -> Path:
-        name = hashlib.sha256(redact_url(url).encode()).hexdigest()[:32]
+    def _path(self, place: tuple[str, str], key: str) -> Path:
+        name = hashlib.sha256("\0".join((*place, key)).encode()).hexdigest()[:32]
         return self._private.path("checked") / f"{name}.json"

@@ -10,9 +10,9 @@ from etcetera.api import loaded
 from etcetera.config import Config
 from etcetera.errors import EtceteraError, UsageError
 from etcetera.home import Home
-from etcetera.journals import place
 from etcetera.repository import SUFFIX, Repository, open_repository
 from etcetera.results import Leftover
+from etcetera.settings import place
 from etcetera.staging import Private, abandoned, can_be_resumed, discard
 from etcetera.transfer.flow import in_thread
 from etcetera.transfer.journal import DamagedJournal, Journal, Saved

@@ -42,16 +42,27 @@ from typing import ClassVar
 
 from etcetera.space import free_at
 
-_QUERY = re.compile(
-    r"(:/+[^\s?'\"\\]*\?"
-    r"|[?&](?=(?i:x-amz-|x-goog-|awsaccesskeyid=|signature=|sig=|token=)))[^\s'\"\\]+"
+_TOKEN = re.compile(r"[^\s'\"\\]+")
+_SIGNED = re.compile(
+    r"[?&#](?=x-amz-|x-goog-|awsaccesskeyid=|signature=|sig=|se=|token=|policy=|key-pair-id=)",
+    re.IGNORECASE,
 )
-"""What opens something to whoever reads it: the query of a URL, and of what was one once."""
+"""Begins what opens something to whoever reads it, also of what was a URL once."""
 
 
 def without_queries(text: str) -> str:
     """Return *text* without the queries of links: one may stand where something else belongs."""
-    return _QUERY.sub(r"\1***", text)
+    return _TOKEN.sub(_hide_query, text)
+
+
+def _hide_query(token: re.Match[str]) -> str:
+    # By searching from left to right once: names from archives may have a million characters.
+    text = token[0]
+    scheme = text.find(":/")
+    query = text.find("?", scheme) if scheme >= 0 else -1
+    signed = _SIGNED.search(text)
+    starts = [one for one in (query, signed.start() if signed else -1) if one >= 0]
+    return f"{text[: min(starts) + 1]}***" if starts and min(starts) + 1 < len(text) else text
 
 
 class EtceteraError(RuntimeError):

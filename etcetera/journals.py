@@ -6,16 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from etcetera.errors import EtceteraError
-from etcetera.settings import RepositorySettings, redact_url
+from etcetera.settings import RepositorySettings, place
 from etcetera.staging import Private
 from etcetera.transfer.journal import Journal
 
 _logger = logging.getLogger("etcetera")
-
-
-def place(settings: RepositorySettings) -> tuple[str, str]:
-    """URL and endpoint of a repository, as journals name them."""
-    return redact_url(settings.url), redact_url(settings.endpoint_url or "")
 
 
 class Journals:

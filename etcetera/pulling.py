@@ -30,6 +30,7 @@ from etcetera.progress import Meter, ProgressCallback
 from etcetera.receipts import Receipt
 from etcetera.repository import open_repository
 from etcetera.results import PullResult
+from etcetera.settings import place
 from etcetera.space import free_at
 from etcetera.staging import Resumable
 from etcetera.stores.common import leave_note
@@ -146,7 +147,9 @@ class Pulling:
                         self._installed = True
                         if index is not None and not donors and not selections:
                             # All of its frames were read.
-                            await in_thread(self.home.checked.note, url, archive.info.etag)
+                            note = self.home.checked.note
+                            where = place(remotes.settings)
+                            await in_thread(note, where, remotes.key(self.name), archive.info.etag)
         meter.finish()
         return result(
             files=pulled.files,

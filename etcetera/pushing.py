@@ -20,6 +20,7 @@ from etcetera.progress import Meter, ProgressCallback
 from etcetera.receipts import Receipt
 from etcetera.repository import Repository, open_repository
 from etcetera.results import PushResult
+from etcetera.settings import place
 from etcetera.stores import CannotCopy, ObjectInfo
 from etcetera.stores.common import leave_note
 from etcetera.transfer.flow import beside, in_thread, in_threads
@@ -117,7 +118,9 @@ class Pushing:
                         raise
                     replaces = await is_replaced()
                     await in_thread(self._note, remotes.settings.url, scanned, pushed, copy)
-                    await in_thread(self.home.checked.note, url, pushed.info.etag)
+                    await in_thread(
+                        self.home.checked.note, place(remotes.settings), key, pushed.info.etag
+                    )
         meter.finish()
         return result(
             archive_bytes=pushed.info.size,
@@ -176,7 +179,7 @@ class Pushing:
                 prepared.scan,
                 prepared.plan,
                 self.config.transfer,
-                partial(self.home.checked.knows, remotes.url(old)),
+                partial(self.home.checked.knows, place(remotes.settings), remotes.key(old)),
             )
         except CannotCopy as error:
             # A name that was mistyped is told, whatever the store can do.

@@ -81,11 +81,16 @@ def redact_url(url: str) -> str:
     """Return *url* without user, password, query and fragment, fit to be shown or kept."""
     scheme, separator, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
     if not separator:
-        return scheme
+        return scheme.rpartition("@")[2]
     if "@" not in rest.partition("/")[0] and _has_credentials(url):
         rest = rest.rpartition("@")[2]  # the secret has a slash in it
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def place(settings: RepositorySettings) -> tuple[str, str]:
+    """URL and endpoint of a repository, as what is kept in the home names them."""
+    return redact_url(settings.url), redact_url(settings.endpoint_url or "")
 
 
 def prefixes_of(origins: Mapping[str, str]) -> dict[str, str]:
@@ -188,7 +193,9 @@ def check_repository_value(key: str, value: object, prefix: str) -> str | bool:
         raise ConfigError(
             f"{prefix}{key} is empty, or has spaces around it or control characters in it"
         )
-    if key in ("url", "endpoint_url") and _has_credentials(value):
+    if key in ("url", "endpoint_url") and (
+        _has_credentials(value) or ("://" not in value and "@" in value)
+    ):
         raise ConfigError(
             f"{prefix}{key} must not hold a user name or password: use aws_access_key_id and "
             "aws_secret_access_key"

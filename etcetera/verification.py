@@ -22,6 +22,7 @@ from etcetera.progress import Meter, ProgressCallback
 from etcetera.receipts import Receipt
 from etcetera.repository import open_repository, split_name
 from etcetera.results import VerifyResult
+from etcetera.settings import place
 from etcetera.transfer.checking import Checked, check
 from etcetera.transfer.comparing import Comparison, Differences
 from etcetera.transfer.flow import in_thread, processors
@@ -88,7 +89,8 @@ async def averify(
                 checked = await check(archive, index, config.transfer, meter.add)
                 if index is not None and not checked.damaged and checked.problem is None:
                     note = Home(config.home).checked.note
-                    await in_thread(note, remotes.url(name), archive.info.etag)
+                    where = place(remotes.settings)
+                    await in_thread(note, where, remotes.key(name), archive.info.etag)
         except ArchiveError as error:  # its end cannot be read
             checked = Checked(problem=str(error))
     meter.finish()

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from etcetera import errors
-from etcetera.errors import EtceteraError, NoSpace, NotAllowed, StoreError, os_errors
+from etcetera.errors import (
+    EtceteraError,
+    NoSpace,
+    NotAllowed,
+    StoreError,
+    UsageError,
+    os_errors,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +64,24 @@ def test_every_error_has_a_base_and_a_status() -> None:
     for kind in kinds:
         assert kind.exit_code in range(1, 9)
         assert str(kind("what happened")) == "what happened"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("see https://h/a?X-Amz-Signature=S now", "see https://h/a?*** now"),
+        ("'https://h/a?b=S' and s3:/x?S", "'https://h/a?***' and s3:/x?***"),
+        ("a&Policy=S&Key-Pair-Id=K b", "a&*** b"),
+        ("h/a#X-Amz-Signature=S", "h/a#***"),
+        ("really? yes", "really? yes"),
+    ],
+)
+def test_queries_are_hidden(text: str, shown: str) -> None:
+    """SE-02: what opens something is not repeated, wherever it stands."""
+    assert str(UsageError(text)) == shown
+
+
+def test_hiding_takes_no_time() -> None:
+    """A name of a million characters, which an archive may have, is gone through once."""
+    for text in (":/" * 500_000, "?" * 1_000_000, "&#" * 500_000, "?a:/" * 250_000):
+        assert len(str(UsageError(text))) <= len(text) + 3  # or it never ends

@@ -76,6 +76,8 @@ class MemberFile:
             CorruptArchive: Frames, header or content are not what the index says.
         """
         runs = await self._runs(ranges)
+        if any(first > 0 for first, _ in runs):  # once for all of them
+            await self._reader.check_header(self._member, self._segment)
         contents = [b""] * len(runs)
         limit = Semaphore(_AT_ONCE)
 

@@ -44,6 +44,8 @@ _PADDING = bytes(12)
 _OWNERS = re.compile(rb"(?:[0-7]{7}\0){2}")
 _NO_DEVICES = (bytes(16), b"0000000\0" * 2)
 """What nearly every header has."""
+_SHOWN = 500
+"""Characters of what is wrong, in which a name may stand, that a message has."""
 _BLANK_SUM = 8 * ord(" ")
 """What the checksum field itself counts as."""
 
@@ -453,4 +455,5 @@ def _text(data: bytes, offset: int) -> str:
 
 
 def _corrupt(offset: int, what: str) -> CorruptArchive:
-    return CorruptArchive(f"archive is corrupt: {what}, at byte {offset} of the tar stream")
+    shown = what if len(what) <= _SHOWN else f"{what[:_SHOWN]}…"
+    return CorruptArchive(f"archive is corrupt: {shown}, at byte {offset} of the tar stream")
