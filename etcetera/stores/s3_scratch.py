@@ -52,8 +52,11 @@ class Scratch:
                 Key=self.key,
                 **arguments,
             )
-        except (StoreError, NotAllowed):  # it has refused
-            self._unsure, self._wrote = unsure, wrote
+        except (StoreError, NotAllowed) as error:  # it has refused
+            self._unsure = unsure
+            # Anything else may be the answer to a repetition of what was done.
+            if isinstance(error, NotAllowed) or getattr(error, "status", None) == 403:
+                self._wrote = wrote
             raise
         if answer.get("VersionId"):
             self._versions.append(answer["VersionId"])
