@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -50,9 +51,9 @@ class Oracle(RuleBasedStateMachine):
             one.start()
         counts["examples"] += 1
 
+    @abstractmethod
     def url(self) -> str:
         """Where the repository is."""
-        raise NotImplementedError
 
     def teardown(self) -> None:
         """Leave nothing behind."""
