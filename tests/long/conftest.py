@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.long.scenarios import Versions
+
 _HERE = Path(__file__).parent
 
 
@@ -12,3 +14,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    """Two versions to go from and to."""
+    return Versions(tmp_path_factory.mktemp("versions"))

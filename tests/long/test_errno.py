@@ -9,12 +9,6 @@ from tests.long.runner import errors, points, sweep
 from tests.long.scenarios import SCENARIOS, Scenario, Versions
 
 
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
-    """Two versions to go from and to."""
-    return Versions(tmp_path_factory.mktemp("versions"))
-
-
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_an_error_anywhere(
