@@ -24,6 +24,9 @@ REPOSITORY_KEYS = (
     "profile",
     "region",
     "endpoint_url",
+    "google_credentials",
+    "google_impersonate",
+    "google_project",
 )
 
 _RANGES = {
@@ -57,7 +60,7 @@ class RepositorySettings:
     name: str = DEFAULT_REPOSITORY
     """What the configuration calls it."""
     url: str
-    """``s3://bucket/prefix`` or ``file:///directory``."""
+    """``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``file:///directory``."""
     public: bool = False
     """Whether everybody may read what is pushed."""
     aws_access_key_id: str | None = field(default=None, repr=False)
@@ -67,13 +70,22 @@ class RepositorySettings:
     """A profile of the AWS configuration files."""
     region: str | None = None
     endpoint_url: str | None = None
-    """Of a server that speaks the S3 protocol, when it is not Amazon's."""
+    """Of a server that speaks the S3 protocol, when it is not Amazon's; or Google's."""
+    google_credentials: str | None = None
+    """A file: the key of a service account, or what gcloud has made."""
+    google_impersonate: str | None = None
+    """The e-mail address of a service account to act for."""
+    google_project: str | None = None
+    """Billed for requests to buckets whose owners do not pay for them."""
 
     def __repr__(self) -> str:
         return (
             f"RepositorySettings(name={self.name!r}, url={redact_url(self.url)!r}, "
             f"public={self.public}, profile={self.profile!r}, region={self.region!r}, "
-            f"endpoint_url={self.endpoint_url and redact_url(self.endpoint_url)!r})"
+            f"endpoint_url={self.endpoint_url and redact_url(self.endpoint_url)!r}, "
+            f"google_credentials={self.google_credentials!r}, "
+            f"google_impersonate={self.google_impersonate!r}, "
+            f"google_project={self.google_project!r})"
         )
 
 
@@ -205,6 +217,12 @@ def check_repository_value(key: str, value: object, prefix: str) -> str | bool:
             f"{prefix}endpoint_url must begin with https:// or http://, as in "
             '"http://localhost:9000"'
         )
+    if key == "google_credentials":
+        if not value.startswith(("/", "~")):
+            raise ConfigError(f'{prefix}{key} must be a whole path, as in "~/key.json"')
+        return str(expand(value, prefix))
+    if key == "google_impersonate" and not re.fullmatch(r"[^\s@/]+@[^\s@/]+", value):
+        raise ConfigError(f"{prefix}{key} must be the e-mail address of a service account")
     return value
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etcetera.stores import s3_client
+from etcetera.stores import patience
 from tests.servers import RCLONE_BUCKET, S3Server, moto_server, rclone_server
 
 
@@ -38,8 +38,8 @@ def restored_logger() -> Iterator[None]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait milliseconds where users wait seconds."""
-    monkeypatch.setattr(s3_client, "FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(s3_client, "LONGEST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(patience, "LONGEST_DELAY_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")

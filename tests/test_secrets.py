@@ -23,7 +23,7 @@ from etcetera.errors import EtceteraError
 from etcetera.filesystem import EtceteraFileSystem
 from etcetera.links import parse_link
 from etcetera.repository import open_repository
-from etcetera.stores import open_url, s3_client
+from etcetera.stores import open_url, patience
 from etcetera.stores.memory import memory_store
 from tests.datasets import make_dataset
 from tests.stores.fake_s3 import Answer, FakeS3, Request, fake_s3
@@ -99,8 +99,8 @@ def moods(everyday: int) -> list[object]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Parrot]:
     """Run the server, and wait milliseconds where users wait seconds."""
-    monkeypatch.setattr(s3_client, "FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(s3_client, "LONGEST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(patience, "LONGEST_DELAY_SECONDS", 0.01)
     with start_blocking_portal() as portal:
         running = portal.wrap_async_context_manager(fake_s3(Parrot()))
         with running as parrot:

@@ -34,7 +34,7 @@ from etcetera.errors import (
 from etcetera.repository import open_repository
 from etcetera.results import ShareResult
 from etcetera.settings import RepositorySettings
-from etcetera.stores import open_store, s3_client, s3_share
+from etcetera.stores import open_store, patience, s3_share
 from tests.datasets import make_dataset, settle, snapshot
 from tests.http_server import Reply, WebServer, cut, redirect, web_server
 from tests.servers import RCLONE_BUCKET, S3Server, make_moto_bucket
@@ -462,8 +462,8 @@ def test_broken_connections(web: WebServer, other: etc.Config, flower: Path) -> 
 @pytest.fixture
 def hasty_http(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait milliseconds where users wait seconds."""
-    monkeypatch.setattr(s3_client, "FIRST_DELAY_SECONDS", 0.001)
-    monkeypatch.setattr(s3_client, "LONGEST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(patience, "LONGEST_DELAY_SECONDS", 0.01)
 
 
 class TestCommandLine:

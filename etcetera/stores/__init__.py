@@ -28,6 +28,10 @@ Sent = Callable[[int], object]
 """Told on the event loop how many bytes have just left; has to be quick."""
 
 
+_NEEDED = {"s3": ("aiobotocore",), "gs": ("aiohttp", "crc32c", "google.auth")}
+"""What only some stores import, by their schemes."""
+
+
 class CannotCopy(StoreError):
     """Why no part of an archive can be copied from another one: everything has to be sent."""
 
@@ -80,6 +84,8 @@ class SharedUrl:
     """A secret, unless everybody may read the object anyway."""
     expires: datetime | None
     """When it stops working; ``None`` if it never does."""
+    part: PinnedRange | None = None
+    """What alone can be read, as the server wants it to be asked for."""
     temporary: bool = False
     """Whether it was signed by credentials that end by themselves, perhaps before that."""
 
@@ -303,7 +309,7 @@ def open_store(settings: RepositorySettings) -> AbstractAsyncContextManager[Stor
             the extra that the store needs is not installed.
     """
     scheme, separator, _ = settings.url.partition("://")
-    if not separator or scheme not in ("s3", "file", "memory"):
+    if not separator or scheme not in ("s3", "gs", "file", "memory"):
         raise ConfigError(
             f"{redact_url(settings.url)!r} is no repository URL: expected s3://bucket/prefix or "
             "file:///directory"
@@ -322,17 +328,17 @@ async def _open(scheme: str, settings: RepositorySettings) -> AsyncIterator[Stor
 def _load(
     scheme: str, shown_url: str
 ) -> Callable[[RepositorySettings], AbstractAsyncContextManager[Store]]:
-    if scheme == "s3":
-        _require("aiobotocore", shown_url)
+    for needed in _NEEDED.get(scheme, ()):
+        _require(needed, scheme, shown_url)
     module = import_module(f"etcetera.stores.{scheme}")
     opener: Callable[[RepositorySettings], AbstractAsyncContextManager[Store]]
     opener = getattr(module, f"open_{scheme}_store")
     return opener
 
 
-def _require(module: str, shown_url: str) -> None:
-    if find_spec(module) is None:
-        raise ConfigError(f"{shown_url} needs the extra 's3': pip install 'etcetera[s3]'")
+def _require(module: str, extra: str, shown_url: str) -> None:
+    if find_spec(module.partition(".")[0]) is None or find_spec(module) is None:
+        raise ConfigError(f"{shown_url} needs the extra '{extra}': pip install 'etcetera[{extra}]'")
 
 
 @asynccontextmanager
@@ -360,5 +366,5 @@ async def open_url(
 
 
 def _load_http(shown_url: str) -> Any:
-    _require("aiohttp", shown_url)
+    _require("aiohttp", "s3", shown_url)
     return import_module("etcetera.stores.http")

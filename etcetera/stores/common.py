@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from datetime import UTC, datetime
 from math import inf
 from typing import Any, TypeVar
@@ -25,6 +25,21 @@ GRACE_SECONDS = 10.0
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
 _LATEST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 _T = TypeVar("_T")
+
+
+class Refused(StoreError):
+    """An error answer that the caller of a request said it can deal with."""
+
+    def __init__(self, message: str, code: str, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        """As in the answer; where that has none, the status."""
+        self.status = status
+        """Of HTTP."""
+
+    def is_one_of(self, answers: Collection[str | int]) -> bool:
+        """Tell whether the code or the status is among *answers*."""
+        return self.code in answers or self.status in answers
 
 
 def leave_note(error: BaseException, note: str) -> None:

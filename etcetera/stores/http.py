@@ -32,8 +32,10 @@ from etcetera.errors import (
     UsageError,
 )
 from etcetera.settings import redact_url
-from etcetera.stores import ObjectInfo, PinnedRange
+from etcetera.stores import ObjectInfo, PinnedRange, patience
+from etcetera.stores.aiohttp_errors import network_error
 from etcetera.stores.common import GRACE_SECONDS, check_range, clean_up
+from etcetera.stores.place import Place
 from etcetera.stores.ranges import (
     READ_BYTES,
     SLOWEST_BYTES_PER_SECOND,
@@ -44,17 +46,6 @@ from etcetera.stores.ranges import (
     parse_content_range,
     take_body,
 )
-from etcetera.stores.s3_client import (
-    ATTEMPTS,
-    CONNECT_SECONDS,
-    CONNECTIONS,
-    FIRST_ATTEMPTS,
-    REQUEST_SECONDS,
-    STALL_SECONDS,
-    delays,
-    travels_in_the_clear,
-)
-from etcetera.stores.s3_errors import Place
 
 REDIRECTS = 5
 """How many a request follows."""
@@ -72,13 +63,13 @@ _logger = logging.getLogger("etcetera")
 async def open_http(url: str, part: PinnedRange | None) -> AsyncIterator["HttpObject | HttpStream"]:
     """Pin what is at *url*; see :func:`etcetera.stores.open_url`."""
     _checked(url)
-    if travels_in_the_clear(url):
+    if patience.travels_in_the_clear(url):
         _logger.warning("%s is not encrypted: everybody on the way can read", redact_url(url))
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+        connector=aiohttp.TCPConnector(limit=patience.CONNECTIONS),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_SECONDS, sock_read=STALL_SECONDS
+            total=None, sock_connect=patience.CONNECT_SECONDS, sock_read=patience.STALL_SECONDS
         ),
         headers={"Accept-Encoding": "identity"},
         auto_decompress=False,
@@ -156,12 +147,12 @@ class Source:
 
     def attempts(self) -> int:
         """How often to try."""
-        return ATTEMPTS if self.answered else FIRST_ATTEMPTS
+        return patience.ATTEMPTS if self.answered else patience.FIRST_ATTEMPTS
 
     async def open(self, part: PinnedRange | None) -> "HttpObject | HttpStream":
         """Ask for the first time."""
         headers = _PROBE if part is None else part.headers()
-        pauses = delays(self.attempts())
+        pauses = patience.delays(self.attempts())
         while True:
             try:
                 answer = await self.ask(headers)
@@ -175,7 +166,7 @@ class Source:
         try:
             remote = self._pin(answer, part)
             if isinstance(remote, HttpObject):
-                with self.answering(), anyio.fail_after(STALL_SECONDS):
+                with self.answering(), anyio.fail_after(patience.STALL_SECONDS):
                     await answer.content.read(2)  # to the end: then the connection can be kept
                 answer.close()
         except BaseException:
@@ -213,7 +204,7 @@ class Source:
             EtceteraError: It is another one, or none at all.
         """
         with self.answering():
-            with anyio.fail_after(REQUEST_SECONDS):
+            with anyio.fail_after(patience.REQUEST_SECONDS):
                 answer = await self._follow(headers)
                 if answer.status in (200, 206, 412, 416):
                     return answer
@@ -258,21 +249,8 @@ class Source:
             origin = URL(self.shown, encoded=True).origin()
             place = Place(url=self.shown, bucket="")
             place.keep_secret(URL(self.url, encoded=True).raw_query_string, *self._secrets)
-            if isinstance(error, aiohttp.ClientResponseError):  # it would show its URL
-                reason = place.show(f"status {error.status}: {error.message}")
-            else:
-                reason = place.show(error)
-            if isinstance(error, TimeoutError):
-                message = f"{origin} does not answer in time"
-            elif isinstance(error, aiohttp.ClientSSLError):
-                message = f"{origin} cannot be trusted: {reason}"
-            elif isinstance(error, aiohttp.ClientConnectorError):
-                message = f"{origin} cannot be reached: {reason}"
-            else:
-                message = f"the connection to {origin} broke off: {reason}"
-            masked = reason != str(error)
-            network = NetworkError(f"{message}; check the network and try again")
-            raise network from None if masked else error
+            meaning = network_error(error, str(origin), place)
+            raise meaning from meaning.__cause__
 
 
 def _refusal(shown: str, status: int, said: str) -> EtceteraError:
@@ -341,7 +319,7 @@ class HttpObject:
                 raise changed(self.info)
             told = answer.headers.get("Content-Range", "")
             ends = check_content_range(told, answer.content_length, begin, stop, self.info)
-            seconds = STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND
+            seconds = patience.STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND
             with self.source.answering(), anyio.fail_after(seconds):
                 await take_body(wanted, answer.content.read, self.info, ends=ends)
         finally:
@@ -413,7 +391,7 @@ class HttpStream:
         self, answer: aiohttp.ClientResponse, size: int, add: Callable[[bytes], object]
     ) -> None:
         """Read exactly *size* bytes."""
-        seconds = STALL_SECONDS + size / SLOWEST_BYTES_PER_SECOND
+        seconds = patience.STALL_SECONDS + size / SLOWEST_BYTES_PER_SECOND
         with self._source.answering(), anyio.fail_after(seconds):
             while size:
                 piece = await answer.content.read(min(size, READ_BYTES))

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from etcetera.errors import NetworkError, RemoteChanged, StoreError, TruncatedArchive
-from etcetera.stores import ObjectInfo
-from etcetera.stores.s3_client import delays
+from etcetera.stores import ObjectInfo, patience
 
 SLOWEST_BYTES_PER_SECOND = 4096
 """A body that comes more slowly is asked for again."""
@@ -57,13 +56,13 @@ async def fill(
         attempts: How often to try at most, counted anew whenever something has come.
     """
     counted = wanted.position
-    pauses = delays(attempts())
+    pauses = patience.delays(attempts())
     while wanted.missing:
         try:
             await receive(wanted)
         except NetworkError:
             if wanted.position - counted >= PROGRESS_BYTES:
-                counted, pauses = wanted.position, delays(attempts())
+                counted, pauses = wanted.position, patience.delays(attempts())
             pause = next(pauses, None)
             if pause is None:
                 raise

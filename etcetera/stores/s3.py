@@ -26,8 +26,10 @@ from etcetera.stores import (
     SharedUrl,
     Unfinished,
     UploadInfo,
+    patience,
 )
-from etcetera.stores.common import check_key, check_range, uninterrupted
+from etcetera.stores.common import Refused, check_key, check_range, uninterrupted
+from etcetera.stores.place import Place
 from etcetera.stores.ranges import (
     SLOWEST_BYTES_PER_SECOND,
     Range,
@@ -36,10 +38,10 @@ from etcetera.stores.ranges import (
     fill,
     take_body,
 )
-from etcetera.stores.s3_client import STALL_SECONDS, Connection
+from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_copy import why_no_copies
 from etcetera.stores.s3_doctor import examine
-from etcetera.stores.s3_errors import Place, Refused, answering
+from etcetera.stores.s3_errors import answering
 from etcetera.stores.s3_publish import (
     Publication,
     describe,
@@ -104,7 +106,7 @@ class S3Object:
         answer = await self._ask(begin, stop)
         body = answer["Body"]
         try:
-            seconds = STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND
+            seconds = patience.STALL_SECONDS + (stop - begin) / SLOWEST_BYTES_PER_SECOND
             with answering(self.connection.place), anyio.fail_after(seconds):
                 ends = self._check(answer, begin, stop)
                 await take_body(wanted, body.read, self.info, ends=ends)

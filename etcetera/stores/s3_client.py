@@ -6,92 +6,26 @@ that happens in a worker thread, in small pieces that let the event loop go on.
 
 import asyncio
 import gzip
-import ipaddress
 import json
 import logging
-import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from functools import cache
-from io import SEEK_CUR, SEEK_END, SEEK_SET, BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
 
 from etcetera.errors import ConfigError, NetworkError, NotAllowed
 from etcetera.settings import RepositorySettings, redact_url
-from etcetera.stores import Data, Sent
+from etcetera.stores import Data, Sent, patience
 from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
-from etcetera.stores.s3_errors import Place, answering, no_credentials, translate
-
-CONNECT_SECONDS = 10.0
-STALL_SECONDS = 60.0
-"""How long a server may be silent, and how long 256 KiB of a body may take to leave."""
-REQUEST_SECONDS = 120.0
-"""How long any request may take that sends no body."""
-ATTEMPTS = 8
-FIRST_ATTEMPTS = 3
-"""Until a server has answered at all: it may well be the wrong one."""
-FIRST_DELAY_SECONDS = 0.5
-LONGEST_DELAY_SECONDS = 20.0
-CONNECTIONS = 264
-"""The pool is opened on demand and is never what limits: at most 256 workers, and some more."""
+from etcetera.stores.place import Place
+from etcetera.stores.s3_errors import answering, no_credentials, translate
+from etcetera.stores.sending import OutgoingBody
 
 _logger = logging.getLogger("etcetera")
-
-
-def delays(attempts: int) -> Iterator[float]:
-    """Yield the seconds to wait after each attempt but the last, doubling, with jitter."""
-    for attempt in range(attempts - 1):
-        longest = min(FIRST_DELAY_SECONDS * 2**attempt, LONGEST_DELAY_SECONDS)
-        yield random.uniform(longest / 2, longest)  # noqa: S311 - no secret
-
-
-class _Body(BytesIO):
-    """A request body that lies elsewhere and puts off the deadline as it leaves.
-
-    aiohttp reads a BytesIO by 256 KiB on the event loop; any other file costs it a hop to a thread
-    for each chunk. One with contents of its own would copy whatever is not bytes as a whole. The
-    chunks are copies: those that wait in a transport must not change when the part has failed and
-    its memory is used again.
-
-    Parts of 16 MiB, four at once, cost 0.68 s of CPU per GiB and no memory beside the parts this
-    way; made bytes and wrapped in a BytesIO 1.07 s and each of them twice more.
-    """
-
-    def __init__(self, data: Data, scope: anyio.CancelScope, sent: Sent | None) -> None:
-        super().__init__()
-        self._view = memoryview(data)
-        self._position = 0
-        self._scope = scope
-        self._sent = sent
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._scope.deadline = anyio.current_time() + STALL_SECONDS
-        rest = len(self._view) - self._position
-        start = self._position
-        self._position += rest if size is None or size < 0 else min(size, rest)
-        if self._sent is not None:
-            self._sent(self._position - start)
-        return bytes(self._view[start : self._position])
-
-    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
-        start = {SEEK_SET: 0, SEEK_CUR: self._position, SEEK_END: len(self._view)}[whence]
-        self._position = min(max(0, start + offset), len(self._view))
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def getbuffer(self) -> memoryview:
-        return self._view[:]
-
-    def release(self) -> None:
-        """Let go of the data; whoever reads on gets an error."""
-        self._view.release()
 
 
 class Connection:
@@ -132,7 +66,7 @@ class Connection:
     @property
     def attempts(self) -> int:
         """How often a request is tried."""
-        return ATTEMPTS if self._answered else FIRST_ATTEMPTS
+        return patience.ATTEMPTS if self._answered else patience.FIRST_ATTEMPTS
 
     async def call(
         self,
@@ -167,7 +101,7 @@ class Connection:
         client = await self.get_client()
         if writes and self._anonymous:
             raise no_credentials(self.place)
-        pauses = delays(attempts or self.attempts)
+        pauses = patience.delays(attempts or self.attempts)
         while True:
             try:
                 return await self._send(client, operation, expected, body, sent, arguments)
@@ -195,9 +129,9 @@ class Connection:
         public = "ACL" in arguments
         with answering(self.place, expected=expected, public=public):
             try:
-                with anyio.fail_after(REQUEST_SECONDS) as scope, ExitStack() as stack:
+                with anyio.fail_after(patience.REQUEST_SECONDS) as scope, ExitStack() as stack:
                     if body is not None:
-                        stream = _Body(body, scope, sent)
+                        stream = OutgoingBody(body, scope, sent)
                         stack.callback(stream.release)
                         arguments = arguments | {"Body": stream}
                     method = getattr(client, operation)
@@ -261,9 +195,9 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
         await _keep_secret(credentials, place)
     config = AioConfig(
         signature_version=UNSIGNED if anonymous else "s3v4",
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=STALL_SECONDS,
-        max_pool_connections=CONNECTIONS,
+        connect_timeout=patience.CONNECT_SECONDS,
+        read_timeout=patience.STALL_SECONDS,
+        max_pool_connections=patience.CONNECTIONS,
         http_session_cls=LimitedSession,
         # Checksums are ours: botocore would compute them, and sign bodies, on the event loop.
         request_checksum_calculation="when_required",
@@ -285,7 +219,7 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
     place.endpoint = redact_url(client.meta.endpoint_url)
     if "@" in client.meta.endpoint_url:
         raise ConfigError(f"the endpoint URL of {place.endpoint} must hold no user or secret")
-    if not anonymous and travels_in_the_clear(client.meta.endpoint_url):
+    if not anonymous and patience.travels_in_the_clear(client.meta.endpoint_url):
         _logger.warning("%s is not encrypted: everybody on the way can read", place.endpoint)
     return client, anonymous
 
@@ -312,17 +246,6 @@ def _use_regional_endpoint(context: dict[str, Any], **_: object) -> None:
     # Botocore would sign links for s3.amazonaws.com, which knows neither new buckets nor regions
     # that have to be opted into: it redirects to another host, where the signature is wrong.
     context.pop("use_global_endpoint", None)
-
-
-def travels_in_the_clear(endpoint: str) -> bool:
-    """Whether others on the way can read what goes to and comes from *endpoint*."""
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost" or host.endswith(".localhost")
-    return parts.scheme == "http" and not local
 
 
 @cache

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from etcetera.errors import NotAllowed, StoreError
 from etcetera.stores import CannotCopy, ObjectInfo
-from etcetera.stores.common import replaced
+from etcetera.stores.common import Refused, replaced
 from etcetera.stores.s3_client import Connection
-from etcetera.stores.s3_errors import Refused, answering
+from etcetera.stores.s3_errors import answering
 from etcetera.stores.s3_unfinished import list_parts
 
 _UNABLE = {

@@ -24,9 +24,10 @@ from etcetera.findings import (
     unknown,
     warning,
 )
-from etcetera.stores import ObjectInfo
-from etcetera.stores.s3_client import CONNECT_SECONDS, Connection, travels_in_the_clear
-from etcetera.stores.s3_errors import Refused, answering
+from etcetera.stores import ObjectInfo, patience
+from etcetera.stores.common import Refused
+from etcetera.stores.s3_client import Connection
+from etcetera.stores.s3_errors import answering
 from etcetera.stores.s3_publish import describe
 from etcetera.stores.s3_trial import try_writing
 from etcetera.stores.s3_trial_reading import ATTEMPTS, check_reading
@@ -148,7 +149,7 @@ async def _reach(connection: Connection) -> Finding:
     if get_environ_proxies(endpoint):
         return fine("endpoint", f"{endpoint}, by the proxy that the environment names")
     try:
-        with anyio.fail_after(CONNECT_SECONDS):
+        with anyio.fail_after(patience.CONNECT_SECONDS):
             await anyio.getaddrinfo(host, port)
     except (OSError, UnicodeError):
         return problem(
@@ -157,7 +158,7 @@ async def _reach(connection: Connection) -> Finding:
             "correct endpoint_url or region, or mend the name service of this machine",
         )
     try:
-        with anyio.fail_after(CONNECT_SECONDS):
+        with anyio.fail_after(patience.CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(host, port)
         writer.close()
     except OSError as error:
@@ -168,7 +169,7 @@ async def _reach(connection: Connection) -> Finding:
             f"{host} {reason}, at port {port}",
             "check endpoint_url, whether the server runs, the network and its firewalls",
         )
-    if travels_in_the_clear(endpoint) and not connection.anonymous:
+    if patience.travels_in_the_clear(endpoint) and not connection.anonymous:
         return warning(
             "endpoint",
             f"{endpoint} is not encrypted: everybody on the way can read the data",

@@ -3,10 +3,8 @@
 Of an error answer only its code and message are shown: the rest may echo keys and signatures.
 """
 
-import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,16 +18,8 @@ from etcetera.errors import (
     RepositoryNotFound,
     StoreError,
 )
-
-_MESSAGE_LENGTH = 300
-"""Characters of a server's message that are shown."""
-_QUERY = re.compile(r"\?\S+")
-"""Of a URL, whole or not: signatures stand there."""
-_USER = re.compile(r"//[^/\s]*@")
-"""And password, in a URL."""
-_KEY_LIKE = re.compile(
-    r"\b(?:AKIA|ASIA|AIDA|AROA|GOOG)[A-Z0-9]{12,}\b|(?i:\b(?:credential|signature|token)=\S+)"
-)
+from etcetera.stores.common import Refused
+from etcetera.stores.place import Place
 
 _EXPIRED = {
     "ExpiredToken",
@@ -60,49 +50,6 @@ _PASSING = {
 
 # What comes of answers that lack something or hold nonsense, in botocore and here.
 _SENSELESS = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
-
-
-class Refused(StoreError):
-    """An error answer that the caller of a request said it can deal with."""
-
-    def __init__(self, message: str, code: str, status: int) -> None:
-        super().__init__(message)
-        self.code = code
-        """As in the answer; of a HEAD request the status."""
-        self.status = status
-        """Of HTTP."""
-
-    def is_one_of(self, answers: Collection[str | int]) -> bool:
-        """Tell whether the code or the status is among *answers*."""
-        return self.code in answers or self.status in answers
-
-
-@dataclass(slots=True)
-class Place:
-    """Where requests go, as far as messages speak of it."""
-
-    url: str
-    bucket: str
-    endpoint: str = ""
-    """Scheme, host and port."""
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    """What no message may show."""
-
-    def keep_secret(self, *texts: str | None) -> None:
-        """Show none of *texts* from now on."""
-        self.secrets += tuple(text for text in texts if text and text not in self.secrets)
-
-    def show(self, text: object) -> str:
-        """Return *text* on one line, without control characters, keys and secrets."""
-        line = str(text)
-        for secret in self.secrets:
-            line = line.replace(secret, "***")
-        line = _KEY_LIKE.sub("***", _USER.sub("//***@", _QUERY.sub("?***", line)))
-        line = "".join(
-            character if character.isprintable() else character.encode("unicode_escape").decode()
-            for character in line
-        )
-        return line if len(line) <= _MESSAGE_LENGTH else f"{line[:_MESSAGE_LENGTH]}…"
 
 
 @contextmanager

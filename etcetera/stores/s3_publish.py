@@ -20,10 +20,11 @@ from etcetera.errors import (
     NotAllowed,
     StoreError,
 )
-from etcetera.stores import ObjectInfo
-from etcetera.stores.common import replaced, time_from
-from etcetera.stores.s3_client import Connection, delays
-from etcetera.stores.s3_errors import Place, Refused, answering, no_credentials
+from etcetera.stores import ObjectInfo, patience
+from etcetera.stores.common import Refused, replaced, time_from
+from etcetera.stores.place import Place
+from etcetera.stores.s3_client import Connection
+from etcetera.stores.s3_errors import answering, no_credentials
 
 ATTEMPTS = 5
 """How often the request that publishes is sent before giving up."""
@@ -145,7 +146,7 @@ class Publication:
         before = await self._look()
         # Not left to the condition alone: some servers ignore it.
         self._check_before(before)
-        pauses, conflicts = delays(ATTEMPTS), 0
+        pauses, conflicts = patience.delays(ATTEMPTS), 0
         while True:
             answer, problem = await self._try(send)
             found = await self._look()

@@ -55,6 +55,7 @@ async def sign_url(
     temporary = "X-Amz-Security-Token" in parse_qs(urlsplit(signed).query)
     return SharedUrl(
         url=signed,
+        part=part,
         expires=min(expires, ends.astimezone(UTC)) if temporary and ends else expires,
         temporary=temporary,
     )

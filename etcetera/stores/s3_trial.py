@@ -15,11 +15,11 @@ import anyio
 
 from etcetera.errors import NotAllowed
 from etcetera.findings import Finding, fine, problem, reporting, unknown, warning
-from etcetera.stores import CannotCopy, ObjectInfo
-from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
-from etcetera.stores.s3_client import STALL_SECONDS, Connection
+from etcetera.stores import CannotCopy, ObjectInfo, patience
+from etcetera.stores.common import GRACE_SECONDS, Refused, clean_up, uninterrupted
+from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_copy import check_copies, copy_part, encoded_crc32, why_no_copies
-from etcetera.stores.s3_errors import Refused, answering
+from etcetera.stores.s3_errors import answering
 from etcetera.stores.s3_publish import describe
 from etcetera.stores.s3_scratch import Scratch
 from etcetera.stores.s3_trial_reading import ATTEMPTS, CONDITION_HEEDED, OTHER_ETAG, check_reading
@@ -274,7 +274,7 @@ class _Trial:
             "get_object", attempts=ATTEMPTS, Key=self.scratch.key, Range=every
         )
         found = bytearray()
-        with answering(self.connection.place), anyio.fail_after(STALL_SECONDS):
+        with answering(self.connection.place), anyio.fail_after(patience.STALL_SECONDS):
             async with answer["Body"] as body:
                 while len(found) <= len(expected) and (piece := await body.read(1 << 20)):
                     found += piece

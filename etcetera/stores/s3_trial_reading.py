@@ -2,9 +2,9 @@
 
 from etcetera.findings import Finding, fine, problem, warning
 from etcetera.stores import ObjectInfo
+from etcetera.stores.common import Refused
 from etcetera.stores.ranges import parse_content_range
 from etcetera.stores.s3_client import Connection
-from etcetera.stores.s3_errors import Refused
 from etcetera.stores.s3_publish import plain_etag
 
 ATTEMPTS = 2

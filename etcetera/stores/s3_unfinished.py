@@ -11,9 +11,9 @@ from typing import Any
 
 from etcetera.errors import StoreError
 from etcetera.stores import CannotResume, UploadInfo
-from etcetera.stores.common import time_from
+from etcetera.stores.common import Refused, time_from
 from etcetera.stores.s3_client import Connection
-from etcetera.stores.s3_errors import Refused, answering
+from etcetera.stores.s3_errors import answering
 from etcetera.stores.s3_publish import plain_etag
 
 PAGE = 100

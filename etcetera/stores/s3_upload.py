@@ -26,6 +26,7 @@ from etcetera.stores import (
 )
 from etcetera.stores.common import (
     GRACE_SECONDS,
+    Refused,
     check_part,
     check_parts,
     clean_up,
@@ -35,7 +36,7 @@ from etcetera.stores.common import (
 )
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_copy import check_copies, copy_part, encoded_crc32
-from etcetera.stores.s3_errors import Refused, answering
+from etcetera.stores.s3_errors import answering
 from etcetera.stores.s3_publish import NONCE, Publication
 from etcetera.stores.s3_unfinished import NO_UPLOAD, check_parts_known
 

@@ -12,9 +12,11 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from etcetera import crc
 from etcetera.errors import CorruptArchive
 from etcetera.transfer.options import KiB
 
@@ -200,32 +202,8 @@ def inflate(frame: Buffer, size: int) -> bytes:
     return data
 
 
-def _combine(first: int, second: int, length: int) -> int:
-    """``crc32_combine`` of zlib, for Pythons whose standard library lacks it.
-
-    Advances *first* over *length* zero bytes by multiplying with x^(8 * length) modulo the
-    polynomial, bit-reflected. Source: zlib, ``crc32.c``, the technique of ``multmodp``.
-    """
-    power, square = 1 << 31, 1 << 23  # x^0 and x^8, bit-reflected
-    while length:
-        if length & 1:
-            power = _multiply(square, power)
-        square = _multiply(square, square)
-        length >>= 1
-    return _multiply(power, first) ^ second
-
-
-def _multiply(a: int, b: int) -> int:
-    """The product of two polynomials modulo CRC-32's, all bit-reflected."""
-    product = 0
-    bit = 1 << 31
-    while bit:
-        if a & bit:
-            product ^= b
-        b = (b >> 1) ^ (0xEDB88320 if b & 1 else 0)
-        bit >>= 1
-    return product
-
-
-crc32_combine: Callable[[int, int, int], int] = getattr(_zlib, "crc32_combine", _combine)
+# The standard library's zlib may have none.
+crc32_combine: Callable[[int, int, int], int] = getattr(
+    _zlib, "crc32_combine", partial(crc.combine, crc.CRC32)
+)
 """The CRC-32 of two runs of bytes, from that of each and the length of the second."""

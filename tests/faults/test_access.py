@@ -16,7 +16,7 @@ from etcetera.errors import (
     NoCredentials,
     NotAllowed,
 )
-from etcetera.stores import s3_client
+from etcetera.stores import patience
 from tests.datasets import snapshot
 from tests.fault_proxy import ALWAYS, Rule, answer, fault_proxy
 from tests.fault_site import Site, assert_readable
@@ -178,7 +178,7 @@ async def test_certificates(
 ) -> None:
     """AU-12: a certificate is trusted if it was said to be, and only for its own host."""
     server, _ = certify(tmp_path)
-    monkeypatch.setattr(s3_client, "FIRST_ATTEMPTS", 2)
+    monkeypatch.setattr(patience, "FIRST_ATTEMPTS", 2)
     async with fault_proxy(small_moto.endpoint, server) as proxy:
         site = Site(proxy=proxy, server=small_moto, home=tmp_path / "home", source=source)
         with pytest.raises(NetworkError, match="cannot be trusted") as caught:
@@ -221,7 +221,7 @@ async def test_trouble_before_anything(site: Site, nobody: None) -> None:
     site.proxy.plan(Rule("any", answer(503, "SlowDown"), times=ALWAYS))
     with pytest.raises(NetworkError):
         await site.pull()
-    assert len(site.proxy.seen) <= s3_client.ATTEMPTS
+    assert len(site.proxy.seen) <= patience.ATTEMPTS
 
 
 async def test_a_fault_that_never_comes(small_moto: S3Server) -> None:

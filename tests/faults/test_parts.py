@@ -16,7 +16,7 @@ from etcetera.errors import (
     NotAllowed,
     StoreError,
 )
-from etcetera.stores import s3_client
+from etcetera.stores import patience, s3_client
 from etcetera.transfer.journal import Journal
 from tests.datasets import settle, snapshot
 from tests.fault_proxy import (
@@ -68,7 +68,7 @@ async def test_part_is_sent_again(site: Site, archive: bytes, fault: Fault) -> N
 
 async def test_stalled_part(site: Site, archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """UP-06: a part that is not answered for long is sent again."""
-    monkeypatch.setattr(s3_client, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "STALL_SECONDS", 1.0)
     site.proxy.plan(Rule("part", stall(), skip=3))
     await site.push()
     assert site.content() == archive
@@ -77,7 +77,7 @@ async def test_stalled_part(site: Site, archive: bytes, monkeypatch: pytest.Monk
 
 async def test_slow_server(site: Site, archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """UP-29: a server that takes its time, but less than is silence, gets each part once."""
-    monkeypatch.setattr(s3_client, "STALL_SECONDS", 5.0)
+    monkeypatch.setattr(patience, "STALL_SECONDS", 5.0)
 
     async def wait() -> None:
         await anyio.sleep(0.2)
@@ -103,8 +103,8 @@ async def test_trouble_for_ever(site: Site) -> None:
     (note,) = error.__notes__
     assert "aws s3api abort-multipart-upload" in note
     workers = 3
-    assert site.proxy.count("part") <= 1 + workers * s3_client.ATTEMPTS
-    assert site.proxy.count("abort") <= s3_client.ATTEMPTS
+    assert site.proxy.count("part") <= 1 + workers * patience.ATTEMPTS
+    assert site.proxy.count("abort") <= patience.ATTEMPTS
     assert site.proxy.count("complete") == 0
     site.assert_clean(uploads=1)
 
@@ -122,8 +122,8 @@ async def test_line_dies(site: Site) -> None:
 
 async def test_silence(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """UP-29: a server that falls silent for good is noticed at each attempt, and given up."""
-    monkeypatch.setattr(s3_client, "STALL_SECONDS", 0.5)
-    monkeypatch.setattr(s3_client, "ATTEMPTS", 3)
+    monkeypatch.setattr(patience, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "ATTEMPTS", 3)
     site.proxy.plan(Rule("part", stall(), skip=1, times=ALWAYS))
     with anyio.fail_after(20):
         error = await refused(site, NetworkError)
@@ -143,8 +143,8 @@ async def test_continue_is_neither_asked_for_nor_waited_for(
         """Let aiohttp wait, as it does without a timeout."""
 
     monkeypatch.setattr(s3_client, "_drop_expect", keep)
-    monkeypatch.setattr(s3_client, "REQUEST_SECONDS", 0.7)
-    monkeypatch.setattr(s3_client, "ATTEMPTS", 2)
+    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.7)
+    monkeypatch.setattr(patience, "ATTEMPTS", 2)
     with anyio.fail_after(20), pytest.raises(NetworkError, match="does not answer in time"):
         await site.push(force=True)
     assert any("expect" in request.headers for request in site.proxy.seen)

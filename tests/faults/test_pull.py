@@ -18,7 +18,7 @@ from etcetera.errors import (
     StoreError,
     TruncatedArchive,
 )
-from etcetera.stores import s3_client
+from etcetera.stores import patience
 from tests.datasets import snapshot
 from tests.fault_proxy import (
     ALWAYS,
@@ -101,8 +101,8 @@ async def test_passing_trouble(
     site: Site, archive: bytes, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DN-05, DN-08: a request that fails in passing, or falls silent, is made again."""
-    monkeypatch.setattr(s3_client, "STALL_SECONDS", 1.0)
-    monkeypatch.setattr(s3_client, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "REQUEST_SECONDS", 1.0)
     site.put(archive)
     site.proxy.plan(Rule("get", fault), Rule("get", fault, skip=2))
     await pulled(site)
@@ -112,7 +112,7 @@ async def test_body_that_comes_slowly(
     site: Site, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DN-08: what comes slowly, but comes, is not asked for again."""
-    monkeypatch.setattr(s3_client, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(patience, "STALL_SECONDS", 2.0)
     site.put(archive)
     site.proxy.plan(Rule("get", slowly(STEP, 0.1), times=3))
     await pulled(site)
@@ -125,8 +125,8 @@ async def test_one_range_never_comes(
     site: Site, archive: bytes, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DN-09: a range that always fails ends the pull after a number of attempts."""
-    monkeypatch.setattr(s3_client, "STALL_SECONDS", 0.5)
-    monkeypatch.setattr(s3_client, "ATTEMPTS", 4)
+    monkeypatch.setattr(patience, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "ATTEMPTS", 4)
     site.put(archive)
     site.proxy.plan(Rule("get", fault, skip=1, times=ALWAYS))
     with anyio.fail_after(30):

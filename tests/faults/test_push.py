@@ -11,7 +11,7 @@ from etcetera.errors import (
     NetworkError,
     StoreError,
 )
-from etcetera.stores import open_store, s3_client, s3_publish
+from etcetera.stores import open_store, patience, s3_publish
 from tests.fault_proxy import (
     ALWAYS,
     Fault,
@@ -174,4 +174,4 @@ async def test_upload_never_begins(site: Site) -> None:
     error = await refused(site, NetworkError)
     assert any("list-multipart-uploads" in note for note in error.__notes__)
     site.assert_clean(uploads=site.proxy.count("create"))
-    assert site.proxy.count("create") == s3_client.ATTEMPTS
+    assert site.proxy.count("create") == patience.ATTEMPTS

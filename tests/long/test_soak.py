@@ -20,7 +20,7 @@ import pytest
 
 import etcetera as etc
 from etcetera.errors import EtceteraError
-from etcetera.stores import PartLimits, s3, s3_client
+from etcetera.stores import PartLimits, patience, s3
 from etcetera.stores.s3 import S3Store
 from etcetera.transfer.options import KiB, TransferOptions
 from tests.datasets import make_large_dataset, settle, snapshot
@@ -168,8 +168,8 @@ async def test_line_that_fails_at_random(
     record_property: Callable[[str, object], None],
 ) -> None:
     """Whatever fails whenever, each transfer ends whole or with an error, and leaves nothing."""
-    monkeypatch.setattr(s3_client, "STALL_SECONDS", 1.0)
-    monkeypatch.setattr(s3_client, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(patience, "REQUEST_SECONDS", 1.0)
     limits = PartLimits(min_part=1, max_part=5 << 30, max_parts=10_000)
     monkeypatch.setattr(s3, "S3Store", partial(S3Store, limits=limits))
     sources = {

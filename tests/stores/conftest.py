@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from etcetera.settings import RepositorySettings
 from etcetera.stores import Store
 from etcetera.stores.memory import memory_store
 from etcetera.stores.s3 import S3Store
-from tests.servers import RCLONE_BUCKET, S3Server, make_moto_bucket
+from tests.servers import RCLONE_BUCKET, S3Server, make_emulator_bucket, make_moto_bucket
 from tests.stores.fake_s3 import FakeS3, fake_s3
 
 
@@ -70,7 +71,7 @@ async def count_s3_uploads(store: Store) -> int:
     return sum(upload["Key"].startswith(opened.prefix) for upload in answer.get("Uploads", ()))
 
 
-@pytest.fixture(params=["memory", "file", "moto", "rclone"])
+@pytest.fixture(params=["memory", "file", "moto", "rclone", "emulator"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Give the test each kind of store in turn."""
     name = request.param
@@ -93,6 +94,15 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
             return sum(entry.name.startswith(".") for entry in directory.iterdir())
 
         count = count_file_uploads
+    elif name == "emulator":
+        endpoint = request.getfixturevalue("gs_emulator")
+        settings = RepositorySettings(url=f"gs://{make_emulator_bucket(endpoint)}/über fix", endpoint_url=endpoint)
+        missing = RepositorySettings(url="gs://no-such-bucket", endpoint_url=endpoint)
+
+        async def count_gs_uploads(store: Store) -> int:
+            return len([one async for one in store.unfinished(datetime.now(UTC) + timedelta(days=1))])
+
+        count = count_gs_uploads
     else:
         settings = request.getfixturevalue(f"{name}_settings")
         missing = s3_settings(request.getfixturevalue(name), "no-such-bucket")
@@ -103,6 +113,6 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
         missing=missing,
         part_size=5 << 20 if name == "moto" else 1 << 16,
         # rclone ignores If-None-Match, so there the look before publishing has to do.
-        exclusive=name != "rclone",
+        exclusive=name not in ("rclone", "emulator"),
         count_uploads=count,
     )

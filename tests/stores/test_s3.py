@@ -34,11 +34,12 @@ from etcetera.stores import (
     Store,
     common,
     open_store,
+    patience,
     s3,
     s3_client,
-    s3_errors,
     s3_publish,
 )
+from etcetera.stores.place import Place
 from etcetera.stores.s3 import S3Store
 from tests.stores.fake_s3 import Answer, FakeS3, Request, error
 
@@ -184,8 +185,8 @@ async def test_warning_in_the_clear(
     endpoint: str, warned: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SE-07: credentials that would travel unencrypted to another machine are warned of."""
-    monkeypatch.setattr(s3_client, "CONNECT_SECONDS", 0.01)
-    monkeypatch.setattr(s3_client, "FIRST_ATTEMPTS", 1)
+    monkeypatch.setattr(patience, "CONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "FIRST_ATTEMPTS", 1)
     async with open_store(RepositorySettings(url="s3://bucket", endpoint_url=endpoint)) as store:
         with pytest.raises(NetworkError):
             await store.head("a.tgz")
@@ -333,7 +334,7 @@ async def test_renewed_credentials_are_masked(fake: FakeS3) -> None:
 )
 def test_queries_are_masked(text: str) -> None:
     """SE-02: of a URL in anybody's text nothing is shown from the question mark on."""
-    shown = s3_errors.Place(url="s3://b", bucket="b").show(text)
+    shown = Place(url="s3://b", bucket="b").show(text)
     assert "k?***" in shown
     assert "hush" not in shown
     assert "prefix" not in shown
@@ -358,7 +359,7 @@ async def test_forbidden_is_not_absent(fake: FakeS3, store: Store) -> None:
 
 def test_secrets_are_masked() -> None:
     """SE-02: whatever text is shown shows no known secret, key, signature or control character."""
-    place = s3_errors.Place(url="s3://b", bucket="b", secrets=("hush",))
+    place = Place(url="s3://b", bucket="b", secrets=("hush",))
     shown = place.show("hush AKIA0123456789ABCDEF X-Amz-Signature=abc \x1b[0m\nüber" + "x" * 1000)
     assert shown.startswith("*** *** X-Amz-*** \\x1b[0m\\nüber")
     assert len(shown) < 400
@@ -423,13 +424,13 @@ async def test_part_retries_are_bounded(fake: FakeS3, store: Store) -> None:
     fake.tricks["part"] = [error(503, "SlowDown")] * 50
     with pytest.raises(NetworkError, match="SlowDown"):
         await push(store)
-    assert fake.operations.count("part") == s3_client.ATTEMPTS
+    assert fake.operations.count("part") == patience.ATTEMPTS
     assert fake.uploads == {}
 
 
 async def test_stalled_upload(fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """UP-29: a server that falls silent is given up on after a while, and asked again."""
-    monkeypatch.setattr(s3_client, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "STALL_SECONDS", 0.2)
 
     async def sleep(request: Request, serve: Callable[[], Answer]) -> Answer:
         await asyncio.sleep(1)
@@ -800,19 +801,19 @@ async def test_body_always_breaks_off(fake: FakeS3, store: Store) -> None:
     fake.tricks["get"] = [Answer(206, {"Content-Range": "bytes 0-9/251000"}, length=10)] * 50
     with pytest.raises(NetworkError):
         await read(store, 0, 10)
-    assert fake.operations.count("get") == s3_client.ATTEMPTS
+    assert fake.operations.count("get") == patience.ATTEMPTS
 
 
 async def test_body_stalls(fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """DN-08: a body that stops coming is asked for again."""
-    monkeypatch.setattr("etcetera.stores.s3.STALL_SECONDS", 0.1)
+    monkeypatch.setattr("etcetera.stores.patience.STALL_SECONDS", 0.1)
     fake.objects["a.tgz"] = DATA, {}
 
     async def sleep(request: Request, serve: Callable[[], Answer]) -> Answer:
         await asyncio.sleep(1)
         return Answer(silent=True)
 
-    monkeypatch.setattr(s3_client, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.1)
     fake.tricks["get"] = [sleep]
     assert await read(store, 0, 10) == DATA[:10]
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from etcetera.settings import RepositorySettings
-from etcetera.stores import open_store, s3_doctor
+from etcetera.stores import open_store, patience, s3_doctor
 from etcetera.stores.s3 import S3Store
 from tests.servers import RCLONE_BUCKET, S3Server
 from tests.stores.conftest import s3_settings
@@ -200,7 +200,7 @@ async def test_region(fake: FakeS3) -> None:
 
 async def test_in_the_clear(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server elsewhere that is not encrypted is warned of."""
-    monkeypatch.setattr(s3_doctor, "travels_in_the_clear", lambda endpoint: True)
+    monkeypatch.setattr(patience, "travels_in_the_clear", lambda endpoint: True)
     endpoint = (await examine(fake.settings()))["endpoint"]
     assert endpoint.status == "warning"
     assert "not encrypted" in endpoint.message

@@ -17,7 +17,7 @@ MODULES = {
 LAYERS = ("stores", "transfer", "home", "api", "blocking", "cli")
 KNOWN_TO_ALL = {
     "errors", "settings", "config_file", "config", "dataset", "findings", "progress", "atomic",
-    "space", "transfer.options",
+    "space", "crc", "transfer.options",
 }  # fmt: skip
 """What every layer may import; these import nothing but each other."""
 API = {"cleaning", "diagnosis", "inside", "sharing", "verification", "versions"}
@@ -27,10 +27,12 @@ OUTSIDE = {
     "aiobotocore": ("stores.s3", "cli.demo"),
     "botocore": ("stores.s3", "cli.demo"),
     "aiohttp": ("stores",),
-    "yarl": ("stores.http",),
+    "yarl": ("stores",),
     "typer": ("cli",),
     "rich": ("cli",),
     "tomli": ("config_file",),
+    "google": ("stores.gs_credentials",),
+    "crc32c": ("stores.gs_checksum",),
     "moto": ("cli.demo",),
     "fsspec": ("filesystem",),
 }

@@ -1,0 +1,35 @@
+"""What goes wrong between here and a server that aiohttp talks to."""
+
+import aiohttp
+
+from etcetera.errors import NetworkError
+from etcetera.stores.place import Place
+
+
+def network_error(error: Exception, origin: str, place: Place) -> NetworkError:
+    """Say what *error* means, and what to do; its cause is *error* unless that holds a secret.
+
+    Args:
+        error: Raised by aiohttp, a socket or a timeout.
+        origin: Scheme, host and port of the server.
+        place: Knows what must not be shown.
+    """
+    if isinstance(error, aiohttp.ClientResponseError):  # it would show its URL
+        reason = place.show(f"status {error.status}: {error.message}")
+    else:
+        reason = place.show(error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        message = f"the proxy for {origin} refuses: {reason}"
+    elif isinstance(error, aiohttp.ClientProxyConnectionError):
+        message = f"the proxy for {origin} cannot be reached"
+    elif isinstance(error, TimeoutError):
+        message = f"{origin} does not answer in time"
+    elif isinstance(error, aiohttp.ClientSSLError):
+        message = f"{origin} cannot be trusted: {reason}"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        message = f"{origin} cannot be reached: {reason}"
+    else:
+        message = f"the connection to {origin} broke off: {reason}"
+    network = NetworkError(f"{message}; check the network and try again")
+    network.__cause__ = error if reason == str(error) else None
+    return network

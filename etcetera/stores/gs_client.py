@@ -1,0 +1,357 @@
+"""One connection to Google Storage: requests to its JSON and XML APIs, and every retry.
+
+Source: Cloud Storage documentation, "Request endpoints" and "Retry strategy".
+"""
+
+import json
+import logging
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import anyio
+import anyio.to_thread
+from yarl import URL
+
+from etcetera.errors import ConfigError, NetworkError
+from etcetera.settings import RepositorySettings, redact_url
+from etcetera.stores import Data, Sent, patience
+from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
+from etcetera.stores.gs_credentials import Credentials, find_credentials
+from etcetera.stores.gs_errors import answering, no_credentials, refusal
+from etcetera.stores.place import Place
+
+GOOGLE = "https://storage.googleapis.com"
+EMULATOR = "STORAGE_EMULATOR_HOST"
+"""The environment variable by which Google's own clients find a test server."""
+LARGEST_ANSWER = 16 << 20
+"""Bytes of an answer that is not an object's content."""
+_ERROR_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 18
+"""Of a body; each is a copy, as it may wait in a transport when the part's memory is used again."""
+
+_logger = logging.getLogger("etcetera")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, whole."""
+
+    headers: Mapping[str, str]
+    """Their case does not matter."""
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """Return the object that the body holds.
+
+        Raises:
+            ValueError: It holds none.
+        """
+        value = json.loads(self.body)
+        if not isinstance(value, dict):
+            raise ValueError("the answer is no JSON object")
+        return value
+
+
+class Connection:
+    """Requests about one bucket."""
+
+    def __init__(self, settings: RepositorySettings, place: Place) -> None:
+        self.place = place
+        # What the answers so far have taught about the bucket and the server.
+        self.bucket_seen = False
+        self.multipart = True
+        self.moves = True
+        self.project = settings.google_project
+        self._settings = settings
+        place.endpoint = _endpoint(settings)
+        self._credentials: Credentials | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._answered = False
+        self._opening = anyio.Lock()
+
+    async def close(self, error: BaseException | None) -> None:
+        """Close every connection, whatever *error* is in flight."""
+        if self._session is not None:
+            await clean_up(self._close(self._session), error, left="")
+
+    async def _close(self, session: aiohttp.ClientSession) -> str:
+        with anyio.move_on_after(GRACE_SECONDS):
+            await session.close()
+        return ""
+
+    @property
+    def attempts(self) -> int:
+        """How often a request is tried."""
+        return patience.ATTEMPTS if self._answered else patience.FIRST_ATTEMPTS
+
+    @property
+    def google(self) -> bool:
+        """Whether the server is Google's own, which is sure to heed conditions."""
+        return is_google(self.place.endpoint)
+
+    def object_path(self, key: str) -> str:
+        """Of an object, in the JSON API."""
+        return f"/storage/v1/b/{self.place.bucket}/o/{quote(key, safe='')}"
+
+    def list_path(self) -> str:
+        """Of all objects, in the JSON API."""
+        return f"/storage/v1/b/{self.place.bucket}/o"
+
+    def xml_path(self, key: str = "") -> str:
+        """Of an object, or of the bucket, in the XML API."""
+        return f"/{self.place.bucket}/{quote(key, safe='/~')}" if key else f"/{self.place.bucket}"
+
+    async def credentials(self) -> Credentials:
+        """Return who asks; looked for when first needed.
+
+        Raises:
+            ConfigError: The settings name something that cannot be used.
+        """
+        await self._open()
+        assert self._credentials is not None  # noqa: S101 - opening sets it
+        return self._credentials
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Sequence[Data] = (),
+        sent: Sent | None = None,
+        writes: bool = False,
+        expected: Collection[str | int] = (),
+        attempts: int | None = None,
+        seconds: float | None = None,
+        lost: Callable[[], object] = lambda: None,
+    ) -> Answer:
+        """Send one request, again if that may help, and return the answer.
+
+        Args:
+            method: Of HTTP.
+            path: Quoted.
+            query: Not yet quoted.
+            headers: Beside those that every request has.
+            body: Pieces of it.
+            sent: Told of their bytes as they leave.
+            writes: Whether it takes credentials.
+            expected: Reasons, codes and statuses that are raised as ``Refused``.
+            attempts: At most so many; by default as many as usual.
+            seconds: How long it may take; while a body leaves, how long it may stall.
+            lost: Called for each attempt without any answer: the server may have done it.
+
+        Raises:
+            Refused: The answer was an expected error.
+            NoCredentials: It takes credentials, or was refused, and there are none.
+            NetworkError: After the last attempt.
+            EtceteraError: Any other, at once.
+        """
+        if writes and (await self.credentials()).anonymous and self.google:
+            raise no_credentials(self.place)
+        pauses = patience.delays(attempts or self.attempts)
+        while True:
+            answered = False
+            try:
+                async with self._ask(method, path, query, headers, body, sent, seconds) as got:
+                    answered = True
+                    if got.status >= 300:
+                        raise await self._refusal(got, expected)
+                    with answering(self.place):
+                        return Answer(got.headers, await _read(got, LARGEST_ANSWER))
+            except NetworkError:
+                if not answered:
+                    lost()
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                await anyio.sleep(pause)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        expected: Collection[str | int],
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask once for the content of an object; the body is still to be read.
+
+        Raises:
+            Refused: The answer was an expected error.
+            NetworkError: It is worth another attempt.
+        """
+        async with self._ask("GET", path, query, headers, (), None, None) as got:
+            if got.status >= 300:
+                raise await self._refusal(got, expected)
+            yield got
+
+    async def _refusal(
+        self, got: aiohttp.ClientResponse, expected: Collection[str | int]
+    ) -> Exception:
+        with answering(self.place):
+            body = await _read(got, _ERROR_BYTES)
+        anonymous = (await self.credentials()).anonymous
+        date = got.headers.get("Date", "")
+        return refusal(self.place, got.status, body, date, expected=expected, anonymous=anonymous)
+
+    @asynccontextmanager
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        body: Sequence[Data],
+        sent: Sent | None,
+        seconds: float | None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request; once more with a new token, if that which was sent is refused."""
+        session = await self._open()
+        credentials = await self.credentials()
+        token = await credentials.token()
+        url = URL(
+            f"{self.place.endpoint}{path}?{urlencode(query or {}, quote_via=quote)}", encoded=True
+        )
+        own = dict(headers or {})
+        if self.project:
+            own["x-goog-user-project"] = self.project
+        if body:
+            own["Content-Length"] = str(sum(len(piece) for piece in body))
+        if token:
+            own["Authorization"] = f"Bearer {token}"
+        got = await self._send(session, method, url, own, body, sent, seconds)
+        try:
+            if got.status == 401 and token:
+                renewed = await credentials.token(instead_of=token)
+                got.close()
+                own["Authorization"] = f"Bearer {renewed}"
+                got = await self._send(session, method, url, own, body, sent, seconds)
+            yield got
+        finally:
+            # Gives the connection up, unless the body was read to its end.
+            got.close()
+
+    async def _send(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: Sequence[Data],
+        sent: Sent | None,
+        seconds: float | None,
+    ) -> aiohttp.ClientResponse:
+        views = [memoryview(piece) for piece in body]
+        longest = seconds or patience.REQUEST_SECONDS
+        with answering(self.place):
+            try:
+                with anyio.fail_after(longest) as scope:
+                    got = await session.request(
+                        method,
+                        url,
+                        headers=headers,
+                        data=_leaving(views, scope, sent) if views else None,
+                        allow_redirects=False,
+                        proxy=_proxy(url),
+                        timeout=aiohttp.ClientTimeout(
+                            total=None,
+                            sock_connect=patience.CONNECT_SECONDS,
+                            sock_read=seconds or patience.STALL_SECONDS,
+                        ),
+                    )
+            finally:
+                for view in views:
+                    view.release()  # whoever reads on gets an error
+        self._answered = True
+        return got
+
+    async def _open(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._session is None:
+                await uninterrupted(self._prepare())
+        assert self._session is not None  # noqa: S101 - preparing sets it
+        return self._session
+
+    async def _prepare(self) -> None:
+        trusted = self.google and not patience.travels_in_the_clear(self.place.endpoint)
+        self._credentials = await find_credentials(self._settings, self.place, trusted=trusted)
+        if not self._credentials.anonymous and patience.travels_in_the_clear(self.place.endpoint):
+            _logger.warning(
+                "%s is not encrypted: everybody on the way can read", self.place.endpoint
+            )
+        context = await anyio.to_thread.run_sync(ssl.create_default_context)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=patience.CONNECTIONS, ssl=context),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept-Encoding": "identity", "User-Agent": "etcetera"},
+            auto_decompress=False,
+        )
+
+
+async def _leaving(
+    views: Sequence[memoryview], scope: anyio.CancelScope, sent: Sent | None
+) -> AsyncIterator[bytes]:
+    """Yield a body, and put off the deadline as it leaves."""
+    for view in views:
+        for start in range(0, len(view), _CHUNK_BYTES):
+            scope.deadline = anyio.current_time() + patience.STALL_SECONDS
+            chunk = bytes(view[start : start + _CHUNK_BYTES])
+            if sent is not None:
+                sent(len(chunk))
+            yield chunk
+
+
+async def _read(got: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return a body that is not larger than *limit*."""
+    body = bytearray()
+    with anyio.fail_after(patience.REQUEST_SECONDS):
+        async for piece in got.content.iter_chunked(1 << 16):
+            body += piece
+            if len(body) > limit:
+                raise ValueError("the answer is too long")
+    return bytes(body)
+
+
+def is_google(endpoint: str) -> bool:
+    """Whether a server is Google's own, by its name."""
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    return parts.scheme == "https" and host.endswith(".googleapis.com")
+
+
+def _endpoint(settings: RepositorySettings) -> str:
+    """Scheme, host and port of the server.
+
+    Raises:
+        ConfigError: That what is set is none.
+    """
+    endpoint = settings.endpoint_url or os.environ.get(EMULATOR) or GOOGLE
+    if "://" not in endpoint:
+        endpoint = f"http://{endpoint}"
+    try:
+        parts = urlsplit(endpoint)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        good = good and "@" not in parts.netloc and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(
+            f"{redact_url(endpoint)!r} is no address of a server: correct endpoint_url, or the "
+            f"environment variable {EMULATOR}"
+        )
+    return endpoint.rstrip("/")
+
+
+def _proxy(url: URL) -> str | None:
+    """The proxy that the environment wants for *url*, as for any other store."""
+    if proxy_bypass(url.host or ""):
+        return None
+    return getproxies().get(url.scheme)

@@ -1,0 +1,317 @@
+"""Who asks Google Storage: tokens from google-auth, renewed in time and off the event loop."""
+
+import json
+import logging
+import os
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from etcetera.errors import ConfigError, ExpiredCredentials, NetworkError, UsageError
+from etcetera.settings import RepositorySettings
+from etcetera.stores.place import Place
+
+SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
+"""Also to make an object public; full control of the storage, and of nothing else."""
+_CLOUD_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+"""What acting for a service account takes."""
+EARLY = timedelta(minutes=5)
+"""How long before its end a token is renewed: longer than any request may take to begin."""
+_TOKEN_SECONDS = 20.0
+"""How long a server may take to make a token."""
+_LARGEST_KEY = 1 << 20
+
+_logger = logging.getLogger("etcetera")
+
+
+@dataclass(slots=True)
+class Credentials:
+    """Of one repository; without any, everything is asked for anonymously."""
+
+    place: Place
+    origin: str = ""
+    """Where they come from, in words."""
+    _google: Any = field(default=None, repr=False)
+    _source: Any = field(default=None, repr=False)
+    """Those that act for the service account that is impersonated."""
+    _renewing: anyio.Lock = field(default_factory=anyio.Lock, repr=False)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there are none."""
+        return self._google is None
+
+    @property
+    def account(self) -> str:
+        """The e-mail address of the service account; empty if it is a person, or unknown."""
+        email = getattr(self._google, "service_account_email", None) or ""
+        return "" if email == "default" else str(email)
+
+    @property
+    def has_key(self) -> bool:
+        """Whether a key is here that signs; what others sign for them ends with their keys."""
+        from google.oauth2 import service_account
+
+        return isinstance(self._google, service_account.Credentials)
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the token ends that is used now."""
+        expiry = self._google.expiry if self._google is not None else None
+        return expiry.replace(tzinfo=UTC) if expiry else None
+
+    async def token(self, *, instead_of: str | None = None) -> str | None:
+        """Return a token that works for a while; ``None`` without credentials.
+
+        Args:
+            instead_of: One that a server has refused.
+
+        Raises:
+            ExpiredCredentials: None can be had any more.
+            NetworkError: None can be had just now.
+        """
+        if self._google is None:
+            return None
+        if self._due(instead_of):
+            async with self._renewing:
+                if self._due(instead_of):
+                    await self._renew(refused=instead_of is not None)
+        return str(self._google.token)
+
+    def _due(self, instead_of: str | None) -> bool:
+        token, expires = self._google.token, self.expires
+        if not token or token == instead_of:
+            return True
+        return expires is not None and expires - datetime.now(UTC) < EARLY
+
+    async def _renew(self, *, refused: bool) -> None:
+        try:
+            await anyio.to_thread.run_sync(self._in_thread, self._google.refresh)
+        except NetworkError:
+            expires = self.expires
+            if refused or not self._google.token or not expires or expires <= datetime.now(UTC):
+                raise
+            _logger.debug("A token could not be renewed, and goes on until %s", expires)
+
+    async def signer(self) -> str:
+        """Return the service account that :meth:`sign` signs for.
+
+        Raises:
+            UsageError: These credentials have no key, and no right to use one.
+        """
+        await self.token()  # the account of an instance is not known before
+        if not self.account:
+            raise UsageError(
+                f"{self.place.url}: a link has to be signed by a service account, and these are "
+                "the credentials of a person; set google_impersonate to an account that you may "
+                "act for, or google_credentials to the file of its key"
+            )
+        return self.account
+
+    async def sign(self, data: bytes) -> bytes:
+        """Return the RSA-SHA256 signature of *data*, by the key of the service account."""
+        return await anyio.to_thread.run_sync(self._in_thread, lambda _: self._sign(data))
+
+    def _sign(self, data: bytes) -> bytes:
+        from google.auth import iam
+
+        if self.has_key:
+            return bytes(self._google.sign_bytes(data))
+        signer = iam.Signer(_fetch, self._source or self._google, self.account)
+        return bytes(signer.sign(data))
+
+    def _in_thread(self, use: Callable[[Any], Any]) -> Any:
+        """Let google-auth ask for something; its errors may hold what is secret."""
+        from google.auth import exceptions
+
+        try:
+            return use(_fetch)
+        except exceptions.TransportError as error:
+            raise NetworkError(
+                f"{self.place.url}: no token can be had ({self.place.show(error)}); check the "
+                "network and try again"
+            ) from None
+        except exceptions.GoogleAuthError as error:
+            shown = self.place.show(error.args[0] if error.args else error)
+            if getattr(error, "retryable", False):
+                raise NetworkError(
+                    f"{self.place.url}: no token can be had just now ({shown}); try again later"
+                ) from None
+            raise ExpiredCredentials(
+                f"{self.place.url}: no token can be had ({shown}); log in again, for instance "
+                "with: gcloud auth application-default login; or check the service account and "
+                "the clock of this machine"
+            ) from None
+        finally:
+            if self._google is not None:
+                self.place.keep_secret(self._google.token)
+
+
+async def find_credentials(
+    settings: RepositorySettings, place: Place, *, trusted: bool
+) -> Credentials:
+    """Find the credentials of a repository; none at all is no error.
+
+    Args:
+        settings: May name a file, and an account to act for.
+        place: Of the repository.
+        trusted: Whether the server is Google's. Any other gets only those that the settings name:
+            a token opens everything that its owner may open.
+
+    Raises:
+        ConfigError: What the settings name is not there, or is nothing that can be used.
+    """
+    return await anyio.to_thread.run_sync(_find, settings, place, trusted)
+
+
+def _find(settings: RepositorySettings, place: Place, trusted: bool) -> Credentials:
+    target = settings.google_impersonate
+    scope = _CLOUD_SCOPE if target else SCOPE
+    if settings.google_credentials is not None:
+        google = _from_file(settings.google_credentials, scope)
+        origin = f"the file {settings.google_credentials}"
+    elif trusted or target:
+        google, origin = _default(place, scope), _DEFAULT
+    else:
+        google, origin = None, ""
+    if google is None:
+        if target:
+            raise ConfigError(
+                f"{place.url}: to act for {target} takes credentials of one's own, and there are "
+                "none; log in with: gcloud auth application-default login"
+            )
+        return Credentials(place)
+    if not target:
+        return Credentials(place, origin, google)
+    from google.auth import impersonated_credentials
+
+    acting = impersonated_credentials.Credentials(google, target, [SCOPE], lifetime=3600)
+    return Credentials(place, f"{target}, by {origin}", acting, google)
+
+
+_DEFAULT = "the default credentials of Google (gcloud, GOOGLE_APPLICATION_CREDENTIALS, instance)"
+
+
+def _default(place: Place, scope: str) -> Any:
+    import google.auth
+    from google.auth import exceptions
+
+    class NoProject(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            return "No project ID" not in record.getMessage()  # nobody needs one here
+
+    logger, quiet = logging.getLogger("google.auth._default"), NoProject()
+    logger.addFilter(quiet)
+    try:
+        return google.auth.default(scopes=[scope], request=cast("Any", _fetch))[0]
+    except exceptions.DefaultCredentialsError as error:
+        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        if named:
+            raise ConfigError(
+                f"{place.url}: GOOGLE_APPLICATION_CREDENTIALS names {named}, which cannot be used "
+                f"({place.show(error.args[0])}); correct or remove it"
+            ) from None
+        return None
+    finally:
+        logger.removeFilter(quiet)
+
+
+def _from_file(path: str, scope: str) -> Any:
+    """The credentials that a file holds.
+
+    Raises:
+        ConfigError: It is not there, or holds none.
+    """
+    from google.auth import impersonated_credentials
+    from google.oauth2 import credentials, service_account
+
+    makers: dict[str, Callable[[Any], Any]] = {
+        "service_account": lambda info: service_account.Credentials.from_service_account_info(
+            info, scopes=[scope]
+        ),
+        "authorized_user": credentials.Credentials.from_authorized_user_info,
+        "impersonated_service_account": lambda info: (
+            impersonated_credentials.Credentials.from_impersonated_service_account_info(
+                info, scopes=[scope]
+            )
+        ),
+    }
+    try:
+        with Path(path).open("rb") as file:
+            info = json.loads(file.read(_LARGEST_KEY))
+        kind = info["type"]
+    except OSError as error:
+        raise ConfigError(
+            f"google_credentials: {path} cannot be read ({error.strerror}); correct the path"
+        ) from error
+    except (ValueError, LookupError, TypeError):
+        raise ConfigError(f"google_credentials: {path} is no file of Google credentials") from None
+    if kind not in makers:
+        raise ConfigError(
+            f"google_credentials: {path} holds no key of a service account; name such a file, or "
+            "set the environment variable GOOGLE_APPLICATION_CREDENTIALS to this one"
+        )
+    try:
+        return makers[kind](info)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it; it would show the key
+        raise ConfigError(f"google_credentials: {path} is damaged: download it again") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """What google-auth wants of an answer."""
+
+    status: int
+    headers: Any
+    data: bytes
+
+
+def _fetch(
+    url: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    **_: object,
+) -> _Response:
+    """Send a request for google-auth; knows the proxies of the environment, follows nothing."""
+    from google.auth import exceptions
+
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise exceptions.TransportError(f"{urlsplit(url).scheme!r} is no scheme of a token server")
+    handlers: list[Any] = [_NoRedirects, urllib.request.HTTPSHandler(context=_context())]
+    if urlsplit(url).hostname in ("metadata.google.internal", "169.254.169.254"):
+        handlers.append(urllib.request.ProxyHandler({}))  # it is this machine's own
+    request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
+        url, data=body, headers=dict(headers or {}), method=method
+    )
+    seconds = min(timeout or _TOKEN_SECONDS, _TOKEN_SECONDS)
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=seconds) as answer:
+            return _Response(answer.status, answer.headers, answer.read(_LARGEST_KEY))
+    except urllib.error.HTTPError as error:
+        with error:
+            return _Response(error.code, error.headers, error.read(_LARGEST_KEY))
+    except (OSError, ValueError) as error:
+        host = urlsplit(url).hostname
+        raise exceptions.TransportError(f"{host}: {getattr(error, 'reason', error)}") from error
+
+
+def _context() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """What goes to a token server is a secret."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None

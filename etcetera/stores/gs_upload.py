@@ -1,0 +1,394 @@
+"""A multipart upload to Google Storage: parts by the XML API, then a move that publishes.
+
+The upload itself knows no conditions, so it makes an object under a temporary key, and what
+publishes is moving that one, on the condition that the name is still free. Parts of such an
+upload are no objects: they cost no early deletion, and soft delete does not keep them.
+Source: Cloud Storage documentation, "XML API multipart uploads", "Objects: move".
+"""
+
+import asyncio
+import base64
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from urllib.parse import quote
+
+import anyio
+
+from etcetera.errors import EtceteraError, NotAllowed, StoreError
+from etcetera.stores import CannotCopy, CannotResume, Data, ObjectInfo, PartLimits, Sent, Unfinished
+from etcetera.stores.common import (
+    GRACE_SECONDS,
+    Refused,
+    check_part,
+    check_parts,
+    clean_up,
+    is_curable,
+    leave_note,
+    uninterrupted,
+)
+from etcetera.stores.gs_checksum import checksum, combine, encoded
+from etcetera.stores.gs_client import Connection
+from etcetera.stores.gs_errors import answering
+from etcetera.stores.gs_publish import (
+    NONCE,
+    Publication,
+    Resource,
+    Target,
+    check_content,
+    generation,
+    look,
+)
+from etcetera.stores.gs_temporary import (
+    NO_UPLOAD,
+    Temporary,
+    abort,
+    delete,
+    list_parts,
+    remove_objects,
+)
+from etcetera.stores.gs_xml import completion, parse, text
+
+# Cloud Storage documentation, "Quotas and limits", XML API multipart uploads.
+LIMITS = PartLimits(min_part=5 << 20, max_part=5 << 30, max_parts=10_000)
+COMPLETE_SECONDS = 600.0
+"""Source: XML API, "Complete a multipart upload": it may take several minutes."""
+NO_MULTIPART = frozenset[str | int]({404, 405, 501, "NotImplemented"})
+"""What servers answer that have no multipart uploads: Google's test server, and other ones."""
+NO_COPIES = "Google Storage copies no parts of objects"
+_NO_MOVE = frozenset[str | int]({403, 404, 405, 501, "notImplemented", 412})
+_NO_REWRITE = frozenset[str | int]({404, 412})
+
+_logger = logging.getLogger("etcetera")
+
+
+class NoMultipart(Exception):
+    """The server has no multipart uploads."""
+
+
+@dataclass(slots=True)
+class GsUpload:
+    """An object in the making."""
+
+    target: Target
+    temporary: Temporary
+    part_size: int
+    keep: bool = False
+    kept: bool = False
+    _upload: str = ""
+    """Its id, as the server calls it."""
+    _beginning: bool = False
+    _lost: bool = False
+    """Whether there may be an upload whose id never came."""
+    _completing: bool = False
+    """Whether there may be a temporary object."""
+    _published: bool = False
+    _parts: dict[int, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """What the upload is called; see :class:`etcetera.stores.Upload`."""
+        return self.temporary.id(self._upload)
+
+    @property
+    def _connection(self) -> Connection:
+        return self.target.connection
+
+    @property
+    def _key(self) -> str:
+        return self.temporary.key
+
+    async def begin(self) -> None:
+        """Ask for the upload; when cancelled, still wait a little to learn its id.
+
+        Raises:
+            NoMultipart: The server has no such uploads.
+        """
+        await check_retention(self._connection)
+        self._beginning = True
+        await uninterrupted(self._create())
+
+    async def _create(self) -> None:
+        headers = {"Content-Type": "application/gzip", f"x-goog-meta-{NONCE}": self.temporary.nonce}
+        if self.target.public:
+            headers["x-goog-acl"] = "public-read"
+        try:
+            answer = await self._connection.call(
+                "POST",
+                self._connection.xml_path(self._key),
+                query={"uploads": ""},
+                headers=headers,
+                writes=True,
+                expected=NO_MULTIPART,
+                lost=self._note_lost,
+            )
+        except Refused as refusal:
+            if self._connection.google:
+                raise StoreError(f"{refusal}; nothing was sent") from refusal
+            raise NoMultipart from refusal
+        with answering(self._connection.place):
+            self._upload = text(parse(answer.body, "InitiateMultipartUploadResult"), "UploadId")
+        if self._lost:
+            _logger.warning("%s", self._maybe_left())
+
+    def _note_lost(self) -> None:
+        self._lost = True
+
+    async def resume(self, earlier: Unfinished) -> None:
+        """Go on with an upload, if the server still has the parts that a journal knows."""
+        self.temporary, self._upload = Temporary.parse(
+            self.target.prefix, self.target.name, earlier.id
+        )
+        self.keep = True
+        if earlier.state.get("public") != str(self.target.public):
+            raise CannotResume("the setting public has changed")
+        if not self._upload:
+            await remove_objects(self._connection, self.temporary)
+            raise CannotResume("it had no parts that could be gone on with")
+        await self._check_known(earlier.parts)
+        self._parts = {number: dict(part) for number, part in enumerate(earlier.parts, 1)}
+
+    async def _check_known(self, known: Sequence[Mapping[str, str]]) -> None:
+        """See that the server still has the first parts, and no others in their place."""
+        expected = 0
+        try:
+            async for number, etag, size, _ in list_parts(
+                self._connection, self._key, self._upload
+            ):
+                if expected == len(known) or number != expected + 1:
+                    break
+                mine = known[expected]
+                if str(size) != mine.get("Size") or etag != mine.get("ETag"):
+                    raise CannotResume(f"part {number} on the server is another one")
+                expected += 1
+        except Refused as refusal:
+            self._completing = True  # it may have become an object
+            raise CannotResume(f"the server does not have it any more ({refusal})") from refusal
+        if expected < len(known):
+            raise CannotResume(f"the server does not have part {expected + 1}")
+
+    def state(self) -> dict[str, str]:
+        """What was settled at the beginning; see :class:`etcetera.stores.Upload`."""
+        return {"public": str(self.target.public)}
+
+    def part(self, number: int) -> dict[str, str]:
+        """ETag, checksum and size of a part; see :class:`etcetera.stores.Upload`."""
+        return self._parts[number]
+
+    async def put_part(self, number: int, data: Data, crc32: int, sent: Sent | None = None) -> None:  # noqa: ARG002 - Google checks CRC32C
+        """Send one part; see :class:`etcetera.stores.Upload`."""
+        check_part(number, len(data), self.part_size, LIMITS.max_parts)
+        crc32c = encoded(await checksum(data))
+        answer = await self._connection.call(
+            "PUT",
+            self._connection.xml_path(self._key),
+            query={"partNumber": str(number), "uploadId": self._upload},
+            headers={"x-goog-hash": f"crc32c={crc32c}"},
+            body=(data,),
+            sent=sent,
+            writes=True,
+        )
+        etag = answer.headers.get("ETag", "")
+        if not etag:
+            raise StoreError(
+                f"{self._connection.place.endpoint} took part {number} without an ETag"
+            )
+        self._parts[number] = {"ETag": etag, "CRC32C": crc32c, "Size": str(len(data))}
+
+    async def copy_part(
+        self, number: int, source: ObjectInfo, start: int, stop: int, crc32: int
+    ) -> None:
+        """Refuse; see :class:`etcetera.stores.Upload`."""
+        del number, source, start, stop, crc32
+        raise CannotCopy(NO_COPIES)
+
+    async def complete(self) -> ObjectInfo:
+        """Make the object, check it, and publish it; see :class:`etcetera.stores.Upload`."""
+        sizes = {number: int(part["Size"]) for number, part in self._parts.items()}
+        size, crc32c = check_parts(sizes, self.part_size), 0
+        for number in sorted(self._parts):
+            part = int.from_bytes(base64.b64decode(self._parts[number]["CRC32C"]), "big")
+            crc32c = combine(crc32c, part, sizes[number])
+        return await uninterrupted(self._publish(size, crc32c))
+
+    async def _publish(self, size: int, crc32c: int) -> ObjectInfo:
+        self._completing = True
+        resource = await self._assemble()
+        check_content(
+            self._connection.place, f"what became of {self.target.name}", resource, size, crc32c
+        )
+        with answering(self._connection.place):
+            source = generation(resource)
+        publication = Publication(self.target, self.temporary.nonce, size, crc32c)
+        move = partial(publish_from, self._connection, self._key, source, self.target.key)
+        info = await publication.run(move)
+        self._published = True
+        self._completing = not self._connection.moves
+        if self.target.public:
+            await make_public(self._connection, self.target.key, info)
+        return info
+
+    async def _assemble(self) -> Resource:
+        """Make one temporary object of the parts; whether the reply comes or not."""
+        etags = {number: part["ETag"] for number, part in self._parts.items()}
+        problem: Refused | None = None
+        try:
+            await self._connection.call(
+                "POST",
+                self._connection.xml_path(self._key),
+                query={"uploadId": self._upload},
+                headers={"Content-Type": "application/xml"},
+                body=(completion(etags),),
+                writes=True,
+                expected=NO_UPLOAD,  # where an earlier attempt, unanswered, has done it
+                seconds=COMPLETE_SECONDS,
+            )
+        except Refused as refusal:
+            problem = refusal
+        resource = await look(self._connection, self._key)
+        if resource is None:
+            raise problem or StoreError(f"{self.target.name}: its parts did not become an object")
+        return resource
+
+    async def end(self, error: BaseException | None) -> None:
+        """Remove what is temporary, unless it never began, or can be gone on with.
+
+        Args:
+            error: The one in flight, which gets a note if removing fails.
+
+        Raises:
+            StoreError: Removing failed and there is no error in flight.
+        """
+        if self._published and error is not None:
+            _logger.warning("%s was published in spite of the interruption", self.target.name)
+        if self._published and not self._completing:
+            return
+        if not self._upload:
+            cancelled = self._beginning and isinstance(error, asyncio.CancelledError)
+            if error is not None and (cancelled or self._lost):
+                leave_note(error, self._maybe_left())
+            return
+        if not self._published and self.keep and is_curable(error):
+            self.kept = True
+            return
+        left = self._left(f"no answer within {GRACE_SECONDS:.0f} s")
+        await clean_up(self._remove(), error, left=left)
+
+    async def _remove(self) -> str:
+        """Remove upload and object; return what to say if something is left."""
+        try:
+            with anyio.fail_after(GRACE_SECONDS):
+                if not self._published:
+                    await abort(self._connection, self._key, self._upload)
+                if self._completing:
+                    await delete(self._connection, self._key)
+        except TimeoutError:
+            return self._left(f"no answer within {GRACE_SECONDS:.0f} s")
+        except EtceteraError as failure:
+            return self._left(str(failure))
+        return ""
+
+    def _left(self, reason: str) -> str:
+        place = self._connection.place
+        if self._completing:
+            return (
+                f"the temporary object gs://{place.bucket}/{self._key} is left ({reason}); remove "
+                f"it with: {self.temporary.command(place.bucket)}"
+            )
+        return f"the upload {self.id} is left ({reason}); remove it with: etc clean -r"
+
+    def _maybe_left(self) -> str:
+        return f"an upload of {self.target.name} may be left; look with: etc clean -r"
+
+
+async def check_retention(connection: Connection) -> None:
+    """Refuse to begin in a bucket in which what is temporary could never be removed.
+
+    Raises:
+        NotAllowed: It has a retention policy, or holds whatever is new.
+    """
+    try:
+        answer = await connection.call(
+            "GET",
+            f"/storage/v1/b/{connection.place.bucket}",
+            query={"fields": "retentionPolicy,defaultEventBasedHold"},
+            expected={403, 404, 405, 501},
+        )
+    except Refused:  # not everybody may know; then the move will tell
+        return
+    with answering(connection.place):
+        bucket = answer.json()
+        held = bucket.get("retentionPolicy") or bucket.get("defaultEventBasedHold")
+    if held:
+        raise NotAllowed(
+            f"{connection.place.url}: the bucket keeps whatever is written (a retention policy, or "
+            "holds), so an archive cannot be put together there; let it fit into one part "
+            '(part_size = "5GiB" at most), or use a bucket without'
+        )
+
+
+async def publish_from(
+    connection: Connection, key: str, source: str, target: str, condition: str
+) -> Resource:
+    """Move one version of an object to its name, if that has the generation *condition*.
+
+    Where the bucket, or its rights, know no moves, the object is copied inside the store.
+
+    Raises:
+        Refused: The condition does not hold, or the object is gone.
+    """
+    query = {"ifGenerationMatch": condition, "ifSourceGenerationMatch": source}
+    bucket = connection.place.bucket
+    if connection.moves:
+        try:
+            answer = await connection.call(
+                "POST",
+                f"{connection.object_path(key)}/moveTo/o/{quote(target, safe='')}",
+                query=query,
+                writes=True,
+                expected=_NO_MOVE,
+                attempts=1,
+            )
+        except Refused as refusal:
+            if refusal.status == 412 or await look(connection, key) is None:
+                raise
+            connection.moves = False
+        else:
+            with answering(connection.place):
+                return answer.json()
+    path = f"{connection.object_path(key)}/rewriteTo/b/{bucket}/o/{quote(target, safe='')}"
+    while True:
+        answer = await connection.call(
+            "POST",
+            path,
+            query=query,
+            writes=True,
+            expected=_NO_REWRITE,
+            attempts=1,
+            seconds=COMPLETE_SECONDS,
+        )
+        with answering(connection.place):
+            rewritten = answer.json()
+            if rewritten["done"]:
+                return dict(rewritten["resource"])
+            query["rewriteToken"] = str(rewritten["rewriteToken"])
+
+
+async def make_public(connection: Connection, key: str, info: ObjectInfo) -> None:
+    """Let everybody read one version of an object; a move may have left that behind.
+
+    Raises:
+        NotAllowed: It is published, and not public.
+    """
+    try:
+        await connection.call(
+            "POST",
+            f"{connection.object_path(key)}/acl",
+            query={"generation": info.etag},
+            headers={"Content-Type": "application/json"},
+            body=(b'{"entity": "allUsers", "role": "READER"}',),
+            writes=True,
+        )
+    except NotAllowed as error:
+        raise NotAllowed(f"{info.key} was published, but not for everybody: {error}") from error
