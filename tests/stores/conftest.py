@@ -1,8 +1,9 @@
 """The stores under test, and the servers behind them."""
 
+import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,8 @@ from etcetera.settings import RepositorySettings
 from etcetera.stores import Store
 from etcetera.stores.memory import memory_store
 from etcetera.stores.s3 import S3Store
-from tests.servers import RCLONE_BUCKET, S3Server, make_emulator_bucket, make_moto_bucket
+from tests.fake_gs import FakeGS, fake_gs_thread
+from tests.servers import RCLONE_BUCKET, S3Server, make_moto_bucket
 from tests.stores.fake_s3 import FakeS3, fake_s3
 
 
@@ -71,7 +73,30 @@ async def count_s3_uploads(store: Store) -> int:
     return sum(upload["Key"].startswith(opened.prefix) for upload in answer.get("Uploads", ()))
 
 
-@pytest.fixture(params=["memory", "file", "moto", "rclone", "emulator"])
+@pytest.fixture
+def gs_server() -> Iterator[FakeGS]:
+    """Run a fake Google Storage in a thread of its own, with an empty bucket."""
+    with fake_gs_thread() as server:
+        server.make_bucket("bucket")
+        yield server
+
+
+@pytest.fixture
+def gs_settings(gs_server: FakeGS, tmp_path: Path) -> RepositorySettings:
+    """Return settings of an empty repository on it, with the key of a service account."""
+    key = tmp_path / "key.json"
+    key.write_text(json.dumps(gs_server.add_account().info(gs_server.endpoint)))
+    return RepositorySettings(
+        url="gs://bucket/über fix", endpoint_url=gs_server.endpoint, google_credentials=str(key)
+    )
+
+
+async def count_gs_uploads(store: Store) -> int:
+    """Ask for everything that is temporary in the repository."""
+    return len([one async for one in store.unfinished(datetime.now(UTC) + timedelta(days=1))])
+
+
+@pytest.fixture(params=["memory", "file", "moto", "rclone", "fake gs", "emulator"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Give the test each kind of store in turn."""
     name = request.param
@@ -95,13 +120,14 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 
         count = count_file_uploads
     elif name == "emulator":
-        endpoint = request.getfixturevalue("gs_emulator")
-        settings = RepositorySettings(url=f"gs://{make_emulator_bucket(endpoint)}/über fix", endpoint_url=endpoint)
-        missing = RepositorySettings(url="gs://no-such-bucket", endpoint_url=endpoint)
-
-        async def count_gs_uploads(store: Store) -> int:
-            return len([one async for one in store.unfinished(datetime.now(UTC) + timedelta(days=1))])
-
+        server = request.getfixturevalue("gs_emulator_server")
+        url = f"gs://{server.make_bucket()}/über fix"
+        settings = RepositorySettings(url=url, endpoint_url=server.endpoint)
+        missing = RepositorySettings(url="gs://no-such-bucket", endpoint_url=server.endpoint)
+        count = count_gs_uploads
+    elif name == "fake gs":
+        settings = request.getfixturevalue("gs_settings")
+        missing = replace(settings, url="gs://no-such-bucket")
         count = count_gs_uploads
     else:
         settings = request.getfixturevalue(f"{name}_settings")
@@ -111,7 +137,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
         name=name,
         settings=settings,
         missing=missing,
-        part_size=5 << 20 if name == "moto" else 1 << 16,
+        part_size=5 << 20 if name in ("moto", "fake gs") else 1 << 16,
         # rclone ignores If-None-Match, so there the look before publishing has to do.
         exclusive=name not in ("rclone", "emulator"),
         count_uploads=count,
