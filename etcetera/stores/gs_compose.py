@@ -77,7 +77,10 @@ class ComposedUpload:
         check_part(number, len(data), self.part_size, LIMITS.max_parts)
         crc32c = await checksum(data)
         key = self.temporary.part(number)
-        await insert(self._connection, key, data, crc32c, self.temporary.nonce, sent=sent)
+        # Torn off, it could still come true after everything was removed.
+        await uninterrupted(
+            insert(self._connection, key, data, crc32c, self.temporary.nonce, sent=sent)
+        )
         self._parts[number] = len(data), crc32c
 
     async def copy_part(

@@ -64,6 +64,13 @@ def answering(place: Place) -> Iterator[None]:
         ) from None
 
 
+def no_bucket(place: Place) -> RepositoryNotFound:
+    """Return the error for a bucket that does not exist."""
+    return RepositoryNotFound(
+        f"the bucket {place.bucket} does not exist; create it or correct the URL"
+    )
+
+
 def no_credentials(place: Place) -> NoCredentials:
     """Return the error for a request that has to be signed."""
     return NoCredentials(
@@ -96,9 +103,7 @@ def refusal(
     text = message.partition("\n")[0]
     said = place.show(f"{code}: {text}" if text else code)
     if _NO_BUCKET.search(message) or code == "NoSuchBucket":
-        return RepositoryNotFound(
-            f"the bucket {place.bucket} does not exist; create it or correct the URL"
-        )
+        return no_bucket(place)
     if _REQUESTER_PAYS.search(f"{code} {message}"):
         return NotAllowed(
             f"{place.url}: whoever asks has to pay for it ({said}); set google_project to the "

@@ -17,7 +17,7 @@ from etcetera.stores import ObjectInfo, patience
 from etcetera.stores.common import Refused, replaced, time_from
 from etcetera.stores.gs_checksum import encoded
 from etcetera.stores.gs_client import Connection
-from etcetera.stores.gs_errors import answering, no_credentials
+from etcetera.stores.gs_errors import answering, no_bucket, no_credentials
 from etcetera.stores.place import Place
 
 Resource = dict[str, Any]
@@ -55,7 +55,9 @@ async def look(connection: Connection, key: str, *, blind: bool = False) -> Reso
         # Google says 403 of an absent object to whoever must not list the bucket.
         try:
             query = {"prefix": key, "maxResults": "1", "fields": "kind"}
-            await connection.call("GET", connection.list_path(), query=query)
+            await connection.call("GET", connection.list_path(), query=query, expected={404})
+        except Refused as nothing:
+            raise no_bucket(connection.place) from nothing
         except NotAllowed as error:
             seen = refusal.status == 404 or (blind and connection.google)
             if not seen or type(error) is not NotAllowed:
@@ -79,7 +81,7 @@ def describe(place: Place, name: str, resource: Resource) -> ObjectInfo:
         NetworkError: It says nothing sensible.
     """
     with answering(place):
-        size = int(resource["size"])
+        size = int(resource.get("size", 0))  # some servers leave out what is zero
         if not 0 <= size < 1 << 63:
             raise ValueError("an impossible size")
         created = resource.get("timeCreated") or resource["updated"]
@@ -102,7 +104,7 @@ def generation(resource: Resource) -> str:
 def check_content(place: Place, what: str, resource: Resource, size: int, crc32c: int) -> None:
     """Raise StoreError if an object does not hold the bytes that were sent."""
     with answering(place):
-        found, checksum = int(resource["size"]), resource["crc32c"]
+        found, checksum = int(resource.get("size", 0)), resource["crc32c"]
     if found != size or checksum != encoded(crc32c):
         raise StoreError(
             f"{what} has other bytes than were sent ({found} bytes, CRC32C {place.show(checksum)}, "

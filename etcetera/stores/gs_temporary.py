@@ -17,7 +17,7 @@ from etcetera.errors import InvalidName, NetworkError
 from etcetera.stores import UploadInfo
 from etcetera.stores.common import Refused, check_key, time_from
 from etcetera.stores.gs_client import Connection
-from etcetera.stores.gs_errors import answering
+from etcetera.stores.gs_errors import answering, no_bucket
 from etcetera.stores.gs_xml import following, parse, text
 
 RESERVED = ".etcetera/"
@@ -124,7 +124,12 @@ async def list_objects(
         query["delimiter"] = delimiter
     seen: set[str] = set()
     for _ in range(PAGES):
-        answer = await connection.call("GET", connection.list_path(), query=query)
+        try:
+            answer = await connection.call(
+                "GET", connection.list_path(), query=query, expected={404}
+            )
+        except Refused as refusal:
+            raise no_bucket(connection.place) from refusal
         with answering(connection.place):
             page = answer.json()
             items, token = page.get("items") or [], page.get("nextPageToken") or ""

@@ -92,7 +92,9 @@ async def fake_gs(server: FakeGS | None = None) -> AsyncIterator[FakeGS]:
             raise
 
     # What comes compressed is to be kept so.
-    runner = web.ServerRunner(web.Server(handle, access_log=None, auto_decompress=False), shutdown_timeout=0.1)
+    runner = web.ServerRunner(
+        web.Server(handle, access_log=None, auto_decompress=False), shutdown_timeout=0.1
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

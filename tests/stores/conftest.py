@@ -31,6 +31,8 @@ class Backend:
     """The smallest the server takes."""
     exclusive: bool
     """Whether of several simultaneous create-only uploads exactly one wins."""
+    pins: bool
+    """Whether a version that was opened is told from another one."""
     count_uploads: Callable[[Store], Awaitable[int]]
     """How many uploads are open in the repository."""
 
@@ -140,5 +142,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
         part_size=5 << 20 if name in ("moto", "fake gs") else 1 << 16,
         # rclone ignores If-None-Match, so there the look before publishing has to do.
         exclusive=name not in ("rclone", "emulator"),
+        # The emulator knows one version of each object alone.
+        pins=name != "emulator",
         count_uploads=count,
     )

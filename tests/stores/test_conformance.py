@@ -350,7 +350,7 @@ async def test_replaced_while_read(store: Store, backend: Backend) -> None:
         await store.put("a.tgz", b"new bytes", overwrite=True)
         if backend.name == "file":
             assert await remote.read(0, 9) == b"old bytes"
-        else:
+        elif backend.pins:
             with pytest.raises(RemoteChanged):
                 await remote.read(4, 9)
 
