@@ -130,8 +130,8 @@ class Config:
             )
         others = f", or choose another repository: {known}" if known else ""
         raise ConfigError(
-            f'No repository is configured: write url = "s3://bucket/prefix" (or "file:///directory")'
-            f" to {file}, or set ETC_URL{others}"
+            'No repository is configured: write url = "s3://bucket/prefix" (or "gs://bucket/prefix", '
+            f'or "file:///directory") to {file}, or set ETC_URL{others}'
         )
 
     def repositories(self) -> list[str]:

@@ -311,8 +311,8 @@ def open_store(settings: RepositorySettings) -> AbstractAsyncContextManager[Stor
     scheme, separator, _ = settings.url.partition("://")
     if not separator or scheme not in ("s3", "gs", "file", "memory"):
         raise ConfigError(
-            f"{redact_url(settings.url)!r} is no repository URL: expected s3://bucket/prefix or "
-            "file:///directory"
+            f"{redact_url(settings.url)!r} is no repository URL: expected s3://bucket/prefix, "
+            "gs://bucket/prefix or file:///directory"
         )
     return _open(scheme, settings)
 

@@ -83,8 +83,8 @@ def check_key(key: str) -> str:
 def no_links(url: str) -> UsageError:
     """Return the error for a repository whose archives no URL opens to others."""
     return UsageError(
-        f"{url} has no links that others could follow: push the dataset to an s3:// repository to "
-        "share it from there, or hand over the archive itself"
+        f"{url} has no links that others could follow: push the dataset to an s3:// or gs:// "
+        "repository to share it from there, or hand over the archive itself"
     )
 
 
