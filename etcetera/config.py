@@ -130,7 +130,7 @@ class Config:
             )
         others = f", or choose another repository: {known}" if known else ""
         raise ConfigError(
-            'No repository is configured: write url = "s3://bucket/prefix" (or "gs://bucket/prefix", '
+            'No repository is configured: write url = "s3://bucket/prefix" (or "gs://bucket/prefix" '
             f'or "file:///directory") to {file}, or set ETC_URL{others}'
         )
 

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -36,6 +36,7 @@ _ERROR_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 18
 """Of a body; each is a copy, as it may wait in a transport when the part's memory is used again."""
 
+_T = TypeVar("_T")
 _logger = logging.getLogger("etcetera")
 
 
@@ -57,6 +58,22 @@ class Answer:
         if not isinstance(value, dict):
             raise ValueError("the answer is no JSON object")
         return value
+
+
+def as_json(answer: Answer) -> dict[str, Any]:
+    """Return the object that the body of an answer is.
+
+    Raises:
+        ValueError: It is none.
+    """
+    value = json.loads(answer.body)
+    if not isinstance(value, dict):
+        raise ValueError("the answer is no JSON object")
+    return value
+
+
+def as_done(answer: Answer) -> None:
+    """Take any answer that is no error for one."""
 
 
 class Connection:
@@ -122,6 +139,7 @@ class Connection:
         self,
         method: str,
         path: str,
+        understand: Callable[[Answer], _T],
         *,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -132,12 +150,13 @@ class Connection:
         attempts: int | None = None,
         seconds: float | None = None,
         lost: Callable[[], object] = lambda: None,
-    ) -> Answer:
-        """Send one request, again if that may help, and return the answer.
+    ) -> _T:
+        """Send one request, again if that may help, and return what the answer says.
 
         Args:
             method: Of HTTP.
             path: Quoted.
+            understand: Says what an answer means; one that it cannot be is asked for again.
             query: Not yet quoted.
             headers: Beside those that every request has.
             body: Pieces of it.
@@ -165,7 +184,7 @@ class Connection:
                     if got.status >= 300:
                         raise await self._refusal(got, expected)
                     with answering(self.place):
-                        return Answer(got.headers, await _read(got, LARGEST_ANSWER))
+                        return understand(Answer(got.headers, await _read(got, LARGEST_ANSWER)))
             except NetworkError:
                 if not answered:
                     lost()
