@@ -162,7 +162,7 @@ async def test_how_it_is_stored(server: FakeGS, store: Store) -> None:
 async def test_passing_faults(
     server: FakeGS, store: Store, operation: str, fault: faults.Fault
 ) -> None:
-    """UP-09, GS-04: whatever is lost once, the archive is published once, and is that one."""
+    """Whatever is lost once, the archive is published once, and is that one."""
     server.plan(operation, fault)
     if operation == "objects.insert":
         info = await store.put("a.tgz", DATA, overwrite=False)
@@ -291,7 +291,7 @@ def damage_parts(server: FakeGS) -> faults.Fault:
 
 
 async def test_token_in_time(server: FakeGS, store: Store) -> None:
-    """AU-04: a token is renewed before it ends, and a push of hours goes on."""
+    """AU-08: a token is renewed before it ends, and a push of hours goes on."""
     connection = cast(GsStore, store).connection
     credentials = await connection.credentials()
 
@@ -315,7 +315,7 @@ async def test_short_tokens(server: FakeGS, settings: RepositorySettings) -> Non
 
 
 async def test_refused_token(server: FakeGS, store: Store) -> None:
-    """AU-05: a token that is suddenly refused is renewed once, for all that wait for it."""
+    """AU-08: a token that is suddenly refused is renewed once, for all that wait for it."""
 
     async def expire(number: int) -> None:
         if number == 2:
@@ -327,7 +327,7 @@ async def test_refused_token(server: FakeGS, store: Store) -> None:
 
 
 async def test_refused_for_good(server: FakeGS, store: Store) -> None:
-    """AU-05: credentials that are no longer good are said to be so, once a new token fails too."""
+    """AU-09: credentials that are no longer good are said to be so, once a new token fails too."""
     server.plan("xml.part", faults.unauthorized(), times=faults.ALWAYS)
     with pytest.raises(ExpiredCredentials, match="log in again"):
         await push(store)
@@ -357,7 +357,7 @@ async def test_token_server_in_trouble(
 
 
 async def test_anonymous(server: FakeGS) -> None:
-    """AU-10: without credentials a public bucket can be read, and nothing else."""
+    """AU-11: without credentials a public bucket can be read, and nothing else."""
     server.put("bucket", KEY, DATA)
     settings = RepositorySettings(url="gs://bucket/data", endpoint_url=server.endpoint)
     async with open_store(settings) as store:
@@ -378,7 +378,7 @@ async def test_anonymous(server: FakeGS) -> None:
 async def test_tokens_for_google_alone(
     server: FakeGS, settings: RepositorySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SE-01: what the environment offers goes to Google's servers, and to no other."""
+    """What the environment offers goes to Google's servers, and to no other."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", settings.google_credentials or "")
     server.secured = False
     plain = RepositorySettings(url="gs://bucket/data", endpoint_url=server.endpoint)
@@ -438,7 +438,7 @@ async def test_wrong_files(tmp_path: Path, content: str | None, message: str) ->
 
 
 async def test_rights(server: FakeGS, tmp_path: Path) -> None:
-    """AU-03: whoever may only read can pull, and is told why a push is refused."""
+    """Whoever may only read can pull, and is told why a push is refused."""
     server.put("bucket", KEY, DATA)
     settings = keyed(server, tmp_path, ["storage.objects.get", "storage.objects.list"])
     async with open_store(settings) as store:
@@ -647,7 +647,7 @@ async def test_many_objects(server: FakeGS, store: Store) -> None:
     ],
 )  # fmt: skip
 async def test_senseless_lists(server: FakeGS, store: Store, page: bytes) -> None:
-    """DN-15: what is no list ends as an error that says so, and soon."""
+    """What is no list ends as an error that says so, and soon."""
     fault = faults.respond(lambda: aiohttp.web.Response(body=page, content_type="application/json"))
     server.plan("objects.list", fault, times=faults.ALWAYS)
     with pytest.raises(NetworkError):
@@ -655,7 +655,7 @@ async def test_senseless_lists(server: FakeGS, store: Store, page: bytes) -> Non
 
 
 async def test_no_redirects(server: FakeGS, store: Store) -> None:
-    """SE-02: a token goes nowhere else, whatever a server says."""
+    """DN-15: a token goes nowhere else, whatever a server says."""
     moved = faults.respond(
         lambda: aiohttp.web.Response(status=307, headers={"Location": "http://127.0.0.1:1/x"})
     )
@@ -696,7 +696,7 @@ async def go_on(store: Store, earlier: Unfinished) -> ObjectInfo:
 
 
 async def test_resume(server: FakeGS, settings: RepositorySettings) -> None:
-    """UP-11: another process goes on where one has ended."""
+    """Another process goes on where one has ended."""
     async with open_store(settings) as store:
         earlier = await interrupted(store, 2)
     assert len(server.buckets["bucket"].uploads) == 1
@@ -710,7 +710,7 @@ async def test_resume(server: FakeGS, settings: RepositorySettings) -> None:
 async def test_no_resume(
     server: FakeGS, settings: RepositorySettings, change: str, tmp_path: Path
 ) -> None:
-    """UP-12: an upload that is not what it should be is removed, and begun anew."""
+    """An upload that is not what it should be is removed, and begun anew."""
     async with open_store(settings) as store:
         earlier = await interrupted(store, 2)
         (upload,) = server.buckets["bucket"].uploads.values()
@@ -747,7 +747,7 @@ async def attach(store: Store, earlier: Unfinished) -> object:
 
 
 async def test_cleaning(server: FakeGS, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """UP-10: what killed runs leave is found, whatever it has come to, and nothing else."""
+    """UP-11: what killed runs leave is found, whatever it has come to, and nothing else."""
     await interrupted(store, 2)
     server.put("bucket", f"data/.etcetera/b.tgz/{'0' * 32}", b"whole")
     server.put("bucket", f"data/.etcetera/c.tgz/{'1' * 32}/00001", b"part")
@@ -814,7 +814,7 @@ async def test_link_to_a_part(server: FakeGS, store: Store) -> None:
 async def test_nothing_is_shown(
     server: FakeGS, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SE-03: neither tokens nor keys come to be in messages, logs and representations."""
+    """SE-02: neither tokens nor keys come to be in messages, logs and representations."""
     caplog.set_level(logging.DEBUG)
     (token,) = server.tokens
     body = json.dumps({"error": {"code": 400, "message": f"bad {token} \x1b[2J Bearer"}}).encode()

@@ -1061,3 +1061,24 @@ async def test_nothing_is_printed(
 def test_home_is_isolated() -> None:
     """The tests see no credentials of whoever runs them."""
     assert not (Path.home() / ".aws").exists()
+
+
+async def test_google_dialect(fake: FakeS3, store: Store) -> None:
+    """GS-05: Google's version of the protocol has no conditions, no CRC-32, and its own headers."""
+
+    def without_conditions(request: Request, serve: Callable[[], Answer]) -> Answer:
+        conditional = {"if-none-match", "if-match"} & request.headers.keys()
+        return error(400, "NotImplemented") if conditional else serve()
+
+    fake.tricks["complete"] = [without_conditions] * 4
+    await push(store)
+    with pytest.raises(AlreadyExists):
+        await push(store)
+    await push(store, b"new", overwrite=True)
+    parts = [request for request in fake.seen if request.operation == "part"]
+    assert all("content-md5" in request.headers for request in parts)
+    # What is between here and Google rewrites this one.
+    signed = [request.headers["authorization"].lower() for request in fake.seen]
+    assert not any("accept-encoding" in one for one in signed)
+    assert fake.objects["a.tgz"][0] == b"new"
+    assert fake.uploads == {}
