@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any, cast
 
 import pytest
 
+from etcetera.findings import RESERVED
 from etcetera.settings import RepositorySettings
 from etcetera.stores import open_store, s3_doctor
 from etcetera.stores.s3 import S3Store
+from tests.fault_proxy import Rule, fault_proxy, lose_reply
 from tests.servers import RCLONE_BUCKET, S3Server
 from tests.stores.conftest import s3_settings
 from tests.stores.examining import MANY, examine, words
@@ -58,6 +61,23 @@ class TestRealServers:
         assert set(words(found).values()) == {"ok", "warning"}
         assert "If-Match" in found["conditional uploads"].message
         assert "CRC-32" in found["checksums"].message
+
+    @pytest.mark.parametrize("operation", ["put", "complete"])
+    @pytest.mark.parametrize("times", [1, 2])
+    async def test_lost_answers(
+        self, operation: str, times: int, moto_settings: RepositorySettings
+    ) -> None:
+        """A version that came of a write whose answer was lost is removed as well."""
+        async with (
+            fault_proxy(moto_settings.endpoint_url or "") as proxy,
+            open_store(replace(moto_settings, endpoint_url=proxy.endpoint)) as opened,
+        ):
+            store = cast(S3Store, opened)
+            enabled = {"Status": "Enabled"}
+            await store.connection.call("put_bucket_versioning", VersioningConfiguration=enabled)
+            proxy.plan(Rule(operation, lose_reply(), times=times, where=RESERVED))
+            await store.examine(write=True)
+            assert await names(store) == []
 
     async def test_rclone(
         self, rclone_settings: RepositorySettings, rclone_directory: Path

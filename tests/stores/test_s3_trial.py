@@ -96,7 +96,7 @@ class TestTricks:
         assert [request.operation for request in asking] == ["create"]
         last = max(fake.seen.index(request) for request in asking)
         after = [request.operation for request in fake.seen[last + 1 :]]
-        assert set(after) <= {"abort", "parts", "delete"}
+        assert set(after) <= {"abort", "parts", "head", "delete"}
 
     @pytest.mark.parametrize("operation", ["put", "copy", "create", "part"])
     async def test_read_only(self, operation: str, fake: FakeS3) -> None:
