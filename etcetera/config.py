@@ -125,7 +125,7 @@ class Config:
         known = ", ".join(sorted(self._repositories))
         if wanted != DEFAULT_REPOSITORY:
             raise ConfigError(
-                f"There is no repository {redact_url(wanted)!r} (known: {known or 'none'}): choose "
+                f"There is no repository {redact_url(wanted)!r} (known: {known or 'none'}); choose "
                 f"another, or describe it in {file} with a table [repositories.NAME] that has a url"
             )
         others = f", or choose another repository: {known}" if known else ""

@@ -305,7 +305,7 @@ def open_store(settings: RepositorySettings) -> AbstractAsyncContextManager[Stor
     scheme, separator, _ = settings.url.partition("://")
     if not separator or scheme not in ("s3", "file", "memory"):
         raise ConfigError(
-            f"{redact_url(settings.url)!r} is no repository URL: expected s3://bucket/prefix or "
+            f"{redact_url(settings.url)!r} is no repository URL; write s3://bucket/prefix or "
             "file:///directory"
         )
     return _open(scheme, settings)
@@ -332,7 +332,9 @@ def _load(
 
 def _require(module: str, shown_url: str) -> None:
     if find_spec(module) is None:
-        raise ConfigError(f"{shown_url} needs the extra 's3': pip install 'etcetera[s3]'")
+        raise ConfigError(
+            f"{shown_url} needs the extra 's3'; install it: pip install 'etcetera[s3]'"
+        )
 
 
 @asynccontextmanager

@@ -5,16 +5,12 @@ that happens in a worker thread, in small pieces that let the event loop go on.
 """
 
 import asyncio
-import gzip
 import ipaddress
-import json
 import logging
 import random
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
-from functools import cache
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BytesIO
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,10 +18,12 @@ import anyio
 import anyio.to_thread
 
 from etcetera.errors import ConfigError, NetworkError, NotAllowed
+from etcetera.findings import IS_FOUND
 from etcetera.settings import RepositorySettings, redact_url
 from etcetera.stores import Data, Sent
 from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
 from etcetera.stores.s3_errors import Place, answering, no_credentials, translate
+from etcetera.stores.s3_models import model_loader
 
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 60.0
@@ -247,7 +245,9 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
     from etcetera.stores.s3_session import LimitedSession
 
     session = AioSession(profile=settings.profile)
-    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    session.register_component(
+        "data_loader", model_loader(session.get_config_variable("data_path"))
+    )
     keys = {
         "aws_access_key_id": settings.aws_access_key_id,
         "aws_secret_access_key": settings.aws_secret_access_key,
@@ -286,7 +286,9 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
     if "@" in client.meta.endpoint_url:
         raise ConfigError(f"the endpoint URL of {place.endpoint} must hold no user or secret")
     if not anonymous and travels_in_the_clear(client.meta.endpoint_url):
-        _logger.warning("%s is not encrypted: everybody on the way can read", place.endpoint)
+        _logger.warning(
+            "%s is not encrypted: everybody on the way can read", place.endpoint, extra=IS_FOUND
+        )
     return client, anonymous
 
 
@@ -323,38 +325,3 @@ def travels_in_the_clear(endpoint: str) -> bool:
     except ValueError:
         local = host == "localhost" or host.endswith(".localhost")
     return parts.scheme == "http" and not local
-
-
-@cache
-def _loader(search_path: str | None) -> Any:
-    """Return what finds and parses botocore's models; shared, as they are large."""
-    from botocore.loaders import create_loader
-
-    loader = create_loader(search_path)
-    loader.file_loader = _ModelFiles()
-    # Botocore looks through the directories of 400 services to say that it knows this one; a model
-    # that is missing is an error all the same.
-    loader.list_available_services = _services
-    return loader
-
-
-def _services(type_name: str) -> list[str]:  # noqa: ARG001 - botocore's signature
-    return ["s3", "sts", "sso", "sso-oidc", "signin"]
-
-
-class _ModelFiles:
-    """Reads models as botocore does, in half the time.
-
-    Botocore keeps the order of keys by a class of its own for that, which any ``dict`` does. One
-    model is parsed in 10 ms, during which no other thread runs.
-    """
-
-    def exists(self, path: str) -> bool:
-        return any(Path(path + suffix).is_file() for suffix in (".json", ".json.gz"))
-
-    def load_file(self, path: str) -> Any:
-        if Path(f"{path}.json").is_file():
-            return json.loads(Path(f"{path}.json").read_bytes())
-        if Path(f"{path}.json.gz").is_file():
-            return json.loads(gzip.decompress(Path(f"{path}.json.gz").read_bytes()))
-        return None

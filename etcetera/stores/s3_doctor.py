@@ -1,6 +1,7 @@
 """What is wrong between here and a bucket: asked for step by step, nothing is written."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Collection
@@ -26,7 +27,7 @@ from etcetera.findings import (
 )
 from etcetera.stores import ObjectInfo
 from etcetera.stores.s3_client import CONNECT_SECONDS, Connection, travels_in_the_clear
-from etcetera.stores.s3_errors import Refused, answering
+from etcetera.stores.s3_errors import ELSEWHERE, Refused, answering
 from etcetera.stores.s3_publish import describe
 from etcetera.stores.s3_trial import try_writing
 from etcetera.stores.s3_trial_reading import ATTEMPTS, check_reading
@@ -37,6 +38,8 @@ WRONG_SECONDS = 300.0
 """How far a clock may be off; servers refuse requests that are 5 to 15 minutes off."""
 INEXACT_SECONDS = 30.0
 """How far any clock is off now and then."""
+
+_logger = logging.getLogger("etcetera")
 
 _ORIGINS = {
     "explicit": "a key in the settings",
@@ -50,12 +53,6 @@ _ORIGINS = {
     "assume-role-with-web-identity": "a role, by a web identity token",
     "container-role": "the role of this container",
     "iam-role": "the role of this instance",
-}
-_ELSEWHERE = {
-    "PermanentRedirect",
-    "TemporaryRedirect",
-    "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException",
 }
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
 _ANSWERS = frozenset[str | int]({301, 307, 400, 401, 403})
@@ -93,6 +90,7 @@ async def examine(
         client = await connection.get_client()
     except EtceteraError as error:
         return [failure("credentials" if isinstance(error, NotAllowed) else "endpoint", error)]
+    _logger.info("It is at %s", connection.place.endpoint)
     examination = _Examination(connection, prefix, str(client.meta.region_name))
     client.meta.events.register("response-received.s3", examination.heard)
     findings = examination.findings
@@ -107,6 +105,8 @@ async def examine(
     key = f"{prefix}{RESERVED}{secrets.token_hex(8)}"
     if write and not connection.anonymous:
         await try_writing(connection, key, findings, public=public)
+        if {"read", "ranges"}.isdisjoint(one.check for one in findings):  # nothing to try it on
+            await examination.read()
     else:
         await examination.read()
         why = "needs credentials" if connection.anonymous else "etc doctor --write tries it"
@@ -220,7 +220,10 @@ class _Examination:
             found, go_on = [failure("bucket", error)], False
         except EtceteraError as error:
             found, go_on = [self._no_answer(error)], False
-        self.findings += [*self._clock(), *self._region(), *found]
+        self.findings += self._clock()
+        if found[0].check != "region":
+            self.findings += self._region()
+        self.findings += found
         return go_on
 
     def _no_answer(self, error: EtceteraError) -> Finding:
@@ -258,23 +261,25 @@ class _Examination:
                 f"the signatures of this machine have another time than the server ({said})",
                 "set the clock of this machine",
             )
-        if code in _ELSEWHERE:
+        if code in ELSEWHERE:
+            region = self.connection.place.show(self.heard.region)
             return problem(
                 "region",
                 f"the bucket is in another region, or at another server ({said})",
-                "correct region and endpoint_url",
+                f'write region = "{region}"' if region else "correct region and endpoint_url",
             )
         if refusal.status not in (401, 403):
-            return failure("endpoint", refusal)
+            advice = "check url and endpoint_url, or ask whoever runs the server"
+            return problem("endpoint", said, advice)
         if self.connection.anonymous:
             return problem(
                 "list",
-                f"without credentials the repository must not be listed ({said})",
+                f"without credentials the repository cannot be listed ({said})",
                 "set aws_access_key_id and aws_secret_access_key, or a profile, in ~/.etc.toml",
             )
         return problem(
             "list",
-            f"the credentials must not list the repository ({said}): etc ls -r cannot work",
+            f"the credentials have no right to list the repository ({said}): etc ls -r cannot work",
             "ask the bucket's owner for the right s3:ListBucket",
         )
 
