@@ -1,6 +1,5 @@
 """What is wrong between here and a bucket: asked for step by step, nothing is written."""
 
-import asyncio
 import logging
 import secrets
 import time
@@ -10,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 
@@ -26,9 +24,10 @@ from etcetera.findings import (
     warning,
 )
 from etcetera.stores import ObjectInfo
-from etcetera.stores.s3_client import CONNECT_SECONDS, Connection, travels_in_the_clear
+from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import ELSEWHERE, Refused, answering
 from etcetera.stores.s3_publish import describe
+from etcetera.stores.s3_reach import examine_credentials, reach
 from etcetera.stores.s3_trial import try_writing
 from etcetera.stores.s3_trial_reading import ATTEMPTS, check_reading
 
@@ -41,19 +40,6 @@ INEXACT_SECONDS = 30.0
 
 _logger = logging.getLogger("etcetera")
 
-_ORIGINS = {
-    "explicit": "a key in the settings",
-    "env": "a key in the environment (AWS_ACCESS_KEY_ID)",
-    "shared-credentials-file": "a key in the AWS credentials file (~/.aws/credentials)",
-    "config-file": "a key in the AWS configuration file (~/.aws/config)",
-    "custom-process": "a key from the program that the AWS profile names",
-    "sso": "single sign-on",
-    "login": "aws login",
-    "assume-role": "a role that the AWS profile assumes",
-    "assume-role-with-web-identity": "a role, by a web identity token",
-    "container-role": "the role of this container",
-    "iam-role": "the role of this instance",
-}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
 _ANSWERS = frozenset[str | int]({301, 307, 400, 401, 403})
 """What a refused listing is answered with."""
@@ -94,8 +80,8 @@ async def examine(
     examination = _Examination(connection, prefix, str(client.meta.region_name))
     client.meta.events.register("response-received.s3", examination.heard)
     findings = examination.findings
-    findings.append(_credentials(connection, client._request_signer._credentials))
-    reached = await _reach(connection)
+    findings.append(examine_credentials(connection, client._request_signer._credentials))
+    reached = await reach(connection)
     findings.append(reached)
     if reached.status == "problem":
         return findings
@@ -113,68 +99,6 @@ async def examine(
         what = "conditional writes, checksums, part copy and public objects were not tried"
         findings.append(unknown("write", what, why))
     return findings
-
-
-def _credentials(connection: Connection, credentials: Any) -> Finding:
-    """Say which there are and where they come from, and nothing of what they are."""
-    if connection.anonymous:
-        return warning(
-            "credentials",
-            "there are none: a bucket that everybody may read can be pulled from, not pushed to",
-            "set aws_access_key_id and aws_secret_access_key, or a profile, in ~/.etc.toml",
-        )
-    text = _ORIGINS.get(credentials.method, f"found by {credentials.method}")
-    if connection.profile and credentials.method != "explicit":
-        text += f", profile {connection.place.show(connection.profile)}"
-    # Of those that botocore renews itself.
-    ends = getattr(credentials, "_expiry_time", None)
-    if ends is not None:
-        text += f", until {ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        if ends < datetime.now(UTC):
-            return problem("credentials", f"{text}: expired", "log in again, or renew them")
-    elif credentials.token:
-        text += ", for a while: it has a session token"
-    return fine("credentials", text)
-
-
-async def _reach(connection: Connection) -> Finding:
-    """Look for the server's address, and connect; nothing is sent."""
-    from botocore.utils import get_environ_proxies
-
-    endpoint = connection.place.endpoint
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    if get_environ_proxies(endpoint):
-        return fine("endpoint", f"{endpoint}, by the proxy that the environment names")
-    try:
-        with anyio.fail_after(CONNECT_SECONDS):
-            await anyio.getaddrinfo(host, port)
-    except (OSError, UnicodeError):
-        return problem(
-            "endpoint",
-            f"nobody knows where {host} is: it has no address",
-            "correct endpoint_url or region, or mend the name service of this machine",
-        )
-    try:
-        with anyio.fail_after(CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection(host, port)
-        writer.close()
-    except OSError as error:
-        reasons = {TimeoutError: "does not answer", ConnectionRefusedError: "refuses to connect"}
-        reason = reasons.get(type(error), f"cannot be reached ({error.strerror or error})")
-        return problem(
-            "endpoint",
-            f"{host} {reason}, at port {port}",
-            "check endpoint_url, whether the server runs, the network and its firewalls",
-        )
-    if travels_in_the_clear(endpoint) and not connection.anonymous:
-        return warning(
-            "endpoint",
-            f"{endpoint} is not encrypted: everybody on the way can read the data",
-            "use https:// if the server has it",
-        )
-    return fine("endpoint", f"{endpoint} can be reached")
 
 
 @dataclass(slots=True)

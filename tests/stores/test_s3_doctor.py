@@ -13,7 +13,7 @@ import pytest
 
 from etcetera.findings import RESERVED
 from etcetera.settings import RepositorySettings
-from etcetera.stores import open_store, s3_doctor
+from etcetera.stores import open_store, s3_doctor, s3_reach
 from etcetera.stores.s3 import S3Store
 from tests.fault_proxy import Rule, fault_proxy, lose_reply
 from tests.servers import RCLONE_BUCKET, S3Server
@@ -239,7 +239,7 @@ async def test_wrong_region(fake: FakeS3) -> None:
 
 async def test_in_the_clear(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server elsewhere that is not encrypted is warned of."""
-    monkeypatch.setattr(s3_doctor, "travels_in_the_clear", lambda endpoint: True)
+    monkeypatch.setattr(s3_reach, "travels_in_the_clear", lambda endpoint: True)
     endpoint = (await examine(fake.settings()))["endpoint"]
     assert endpoint.status == "warning"
     assert "not encrypted" in endpoint.message
