@@ -16,6 +16,7 @@ from etcetera.errors import (
     RemoteChanged,
     StoreError,
     UsageError,
+    without_queries,
 )
 
 GRACE_SECONDS = 10.0
@@ -44,6 +45,7 @@ class Refused(StoreError):
 
 def leave_note(error: BaseException, note: str) -> None:
     """Say with *error*, whatever becomes of it, what could not be cleaned up."""
+    note = without_queries(note)
     error.add_note(note)
     if not isinstance(error, Exception):
         # Nobody is shown a cancellation.

@@ -1,4 +1,4 @@
-"""How uploads to Google Storage end: whatever cancels them, however often, nothing temporary stays."""
+"""How uploads to Google Storage end: whatever cancels them, nothing temporary stays."""
 
 import asyncio
 import json
