@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 
 from etcetera.stores import s3_client
-from tests.servers import RCLONE_BUCKET, S3Server, moto_server, rclone_server
+from tests.servers import (
+    RCLONE_BUCKET,
+    GSEmulator,
+    S3Server,
+    gs_emulator,
+    moto_server,
+    rclone_server,
+)
+
+FOREIGN = ("AWS_", "ETC_", "CLOUDSDK_", "GCE_", "GCLOUD_", "GOOGLE_", "STORAGE_EMULATOR_")
+"""How the names of variables begin that tests must not see."""
 
 
 @pytest.fixture(autouse=True)
 def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the user's home, credentials, settings and cloud."""
     for name in tuple(os.environ):
-        if name.startswith(("AWS_", "ETC_")):
+        if name.startswith(FOREIGN):
             monkeypatch.delenv(name)
     home = tmp_path / "user"
     home.mkdir()
@@ -23,6 +33,7 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +80,16 @@ def rclone(rclone_directory: Path) -> Iterator[S3Server]:
     """Run rclone for all tests."""
     with rclone_server(rclone_directory) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def gs_emulator_server() -> Iterator[GSEmulator]:
+    """Run an emulator of Google Cloud Storage for all tests."""
+    with gs_emulator() as server:
+        yield server
+
+
+@pytest.fixture
+def gs_bucket(gs_emulator_server: GSEmulator) -> str:
+    """Create a bucket of one's own on that emulator."""
+    return gs_emulator_server.make_bucket()

@@ -1,10 +1,12 @@
-"""S3 servers on this machine, for tests and benchmarks: moto and ``rclone serve s3``.
+"""Servers on this machine, for tests and benchmarks: moto and ``rclone serve s3`` for S3.
 
 Each runs in a process of its own, so that it does not compete for the interpreter lock, listens
-on 127.0.0.1 only, and dies with the process that started it.
+on 127.0.0.1 only, and dies with the process that started it. The emulator of Google Cloud Storage
+alone runs in a thread.
 """
 
 import http.client
+import json
 import os
 import secrets
 import shutil
@@ -63,6 +65,47 @@ class S3Server:
     """``http://127.0.0.1:port``."""
     key: str = "testing"
     secret: str = "testing-secret"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GSEmulator:
+    """Where an emulator of Google Cloud Storage listens.
+
+    It knows no conditions, no pages of lists, no tokens, and neither moves nor multipart uploads.
+    """
+
+    endpoint: str
+    """``http://127.0.0.1:port``."""
+
+    def make_bucket(self) -> str:
+        """Create a bucket with a name of its own."""
+        bucket = f"bucket-{secrets.token_hex(8)}"
+        connection = http.client.HTTPConnection(urlsplit(self.endpoint).netloc, timeout=30)
+        try:
+            body = json.dumps({"name": bucket})
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/storage/v1/b?project=test-project", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+        finally:
+            connection.close()
+        return bucket
+
+
+@contextmanager
+def gs_emulator() -> Iterator[GSEmulator]:
+    """Run gcp-storage-emulator in a thread; it answers one request at a time."""
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True)
+    server.start()
+    try:
+        # Its attributes are private; it offers no other way to learn the port.
+        host, port = server._api._httpd.server_address
+        yield GSEmulator(endpoint=f"http://{host}:{port}")
+    finally:
+        server.stop()
 
 
 @contextmanager

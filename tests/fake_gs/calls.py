@@ -173,6 +173,10 @@ class Call:
         except ValueError:
             raise invalid(f"Invalid value '{text}' for '{key}'.", "invalidParameter") from None
 
+    def flag(self, key: str) -> bool:
+        """Return a parameter that is true or false."""
+        return self.query.get(key, "").lower() == "true"
+
     async def body(self) -> bytes:
         """Return all that was sent."""
         if self._body is None:

@@ -80,9 +80,9 @@ async def patch_object(call: Call) -> web.Response:
 
 
 def _listed(call: Call, bucket: Bucket) -> Iterable[Blob]:
-    if call.query.get("softDeleted") == "true":
+    if call.flag("softDeleted"):
         return bucket.soft_deleted
-    return bucket.versions() if call.query.get("versions") == "true" else bucket.objects.values()
+    return bucket.versions() if call.flag("versions") else bucket.objects.values()
 
 
 def _key(name: str, generation: int = 0) -> tuple[bytes, int]:
@@ -114,7 +114,7 @@ async def list_objects(call: Call) -> web.Response:
             continue
         if folder:
             found[_key(folder)] = folder
-        if not folder or (folder == name and query.get("includeTrailingDelimiter") == "true"):
+        if not folder or (folder == name and call.flag("includeTrailingDelimiter")):
             found[_key(name, blob.generation)] = blob
     places = sorted(place for place in found if f"{place[0].decode()}#{place[1]:020}" > after)
     page = [found[place] for place in places[:most]]
@@ -247,7 +247,7 @@ async def compose_objects(call: Call) -> web.Response:
     old = _need_to_write(call, bucket, call.name)
     blobs = []
     for one in sources:
-        generation = int(one["generation"]) if "generation" in one else None
+        generation = int(one["generation"]) if one.get("generation") else None
         blob = call.blob(bucket, "storage.objects.get", one.get("name", ""), generation)
         wanted = one.get("objectPreconditions") or {}
         check_query({key: str(value) for key, value in wanted.items()}, blob)
@@ -260,7 +260,7 @@ async def compose_objects(call: Call) -> web.Response:
     made.has_md5 = False
     server.apply_acl(bucket, made, call.query.get("destinationPredefinedAcl"))
     server.store(bucket, made)
-    if call.query.get("deleteSourceObjects") == "true":
+    if call.flag("deleteSourceObjects"):
         for blob in blobs:
             if bucket.objects.get(blob.name) is blob:
                 server.remove(bucket, blob)
