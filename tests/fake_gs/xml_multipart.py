@@ -44,6 +44,7 @@ async def initiate(call: Call) -> web.Response:
     """Begin an upload."""
     body = await call.body()
     server, bucket = call.server, call.bucket()
+    call.need("storage.multipartUploads.create", bucket)
     may_write(call, bucket)
     refuse_xml_conditions(call)
     if body:
@@ -62,6 +63,7 @@ async def put_part(call: Call) -> web.Response:
     """Take a part."""
     data = await call.body()
     bucket = call.bucket()
+    call.need("storage.multipartUploads.create", bucket)
     call.need("storage.objects.create", bucket)
     refuse_xml_conditions(call)
     number = call.integer("partNumber")
@@ -196,6 +198,7 @@ async def complete(call: Call) -> web.Response:
     """Make an object of the parts."""
     body = await call.body()
     server, bucket = call.server, call.bucket()
+    call.need("storage.multipartUploads.create", bucket)
     may_write(call, bucket)
     refuse_xml_conditions(call)
     upload = _upload(call, bucket)
