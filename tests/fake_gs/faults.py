@@ -100,6 +100,18 @@ def answer(status: int, *, headers: Mapping[str, str] | None = None) -> Fault:
     return fault
 
 
+def error_in_success() -> Fault:
+    """Answer 200, with an error in XML: as the end of a multipart upload may."""
+
+    async def fault(call: Call, serve: Serve) -> web.StreamResponse:
+        await call.body()
+        text = "We encountered an internal error. Please try again."
+        refusal = Refusal(500, "backendError", text, "InternalError", text)
+        return web.Response(body=refusal.as_xml().body, content_type="application/xml")
+
+    return fault
+
+
 def unauthorized() -> Fault:
     """Answer as if the token had just expired."""
 

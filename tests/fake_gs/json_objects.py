@@ -221,6 +221,14 @@ async def rewrite_object(call: Call) -> web.Response:
         server.rewrites[token] = rewrite
         return reply(call, answer | {"rewriteToken": token})
     server.rewrites.pop(token, None)
+    made = _copy(call, source, target, given)
+    answer["resource"] = made.resource(server.endpoint, full=full(call))
+    return reply(call, answer)
+
+
+def _copy(call: Call, source: Blob, target: Bucket, given: dict[str, Any]) -> Blob:
+    """Store a copy, which is described as the source or as was given."""
+    server = call.server
     made = _copy_of(server.next_generation(), server.clock(), source, target, call.other_name)
     if given:
         made.fields = {"storageClass": target.storage_class}
@@ -230,8 +238,19 @@ async def rewrite_object(call: Call) -> web.Response:
         made.acl = {"project-owners-123456789012": "OWNER"}
     server.apply_acl(target, made, call.query.get("destinationPredefinedAcl"))
     server.store(target, made)
-    answer["resource"] = made.resource(server.endpoint, full=full(call))
-    return reply(call, answer)
+    return made
+
+
+async def copy_object(call: Call) -> web.Response:
+    """Copy an object in one call."""
+    given = await call.json()
+    bucket, target = call.bucket(), call.bucket(call.other_bucket)
+    source = call.blob(bucket, "storage.objects.get", generation=call.integer("sourceGeneration"))
+    old = _need_to_write(call, target, call.other_name)
+    check_query(call.query, source, "ifSource")
+    check_json(call, old)
+    made = _copy(call, source, target, given)
+    return reply(call, made.resource(call.server.endpoint, full=full(call)))
 
 
 async def compose_objects(call: Call) -> web.Response:
@@ -294,6 +313,7 @@ HANDLERS = {
     "objects.list": list_objects,
     "objects.move": move_object,
     "objects.rewrite": rewrite_object,
+    "objects.copy": copy_object,
     "objects.compose": compose_objects,
     "objects.restore": restore_object,
 }

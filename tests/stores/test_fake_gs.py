@@ -286,6 +286,8 @@ def test_rewriting(server: FakeGS, client: Any, bucket: Any) -> None:
     assert not server.rewrites
     with pytest.raises(exceptions.PreconditionFailed):
         target.rewrite(bucket.blob("a"), if_generation_match=0)
+    bucket.copy_blob(bucket.blob("a"), client.bucket("other"), "c", if_generation_match=0)
+    assert server.data("other", "c") == data
 
 
 def test_composing(server: FakeGS, bucket: Any) -> None:

@@ -164,6 +164,10 @@ async def test_uploading_in_parts(server: FakeGS, client: Client) -> None:
     assert answer.texts("ETag") == [blob.xml_etag]
     assert (blob.data, blob.metadata, blob.public) == (b"AAAAbbbbcc", {"k": "v"}, True)
     assert not blob.has_md5
+    again = await client("POST", path, wanted)
+    assert (again.status, again.body) == (200, answer.body)
+    assert server.buckets["bucket"].objects["a"] is blob
+    server.remembers_uploads = False
     for method in ("POST", "GET", "DELETE"):
         answer = await client(method, path, wanted)
         assert (answer.status, answer.code) == (404, "NoSuchUpload")
@@ -201,7 +205,8 @@ async def test_listing_uploads(server: FakeGS, client: Client) -> None:
     assert answer.texts("Key") == ["a", "a", "c"]
     assert answer.texts("Prefix") == ["", "b/"]
     path = next(iter(server.buckets["bucket"].uploads))
-    assert (await client("DELETE", f"/bucket/b/2?uploadId={path}")).status == 204
+    for _ in range(2):
+        assert (await client("DELETE", f"/bucket/b/2?uploadId={path}")).status == 204
     assert len(server.buckets["bucket"].uploads) == 4
 
 
@@ -239,6 +244,7 @@ async def test_faults(server: FakeGS, client: Client) -> None:
     server.plan("xml.get", faults.unauthorized(), where="?generation=")
     server.plan("xml.get", faults.damage(0), skip=1)
     server.plan("xml.put", faults.lose_reply())
+    server.plan("xml.complete", faults.error_in_success())
     server.plan("xml.head", faults.stall())
     for _ in range(2):
         answer = await client("GET", "/bucket/a")
@@ -247,6 +253,8 @@ async def test_faults(server: FakeGS, client: Client) -> None:
     with pytest.raises(aiohttp.ClientPayloadError):
         await client("GET", "/bucket/a")
     assert (await client("GET", "/bucket/a?generation=1")).code == "AuthenticationRequired"
+    answer = await client("POST", "/bucket/a?uploadId=1")
+    assert (answer.status, answer.code) == (200, "InternalError")
     assert (await client("GET", "/bucket/a")).body == b"0123456789"
     assert (await client("GET", "/bucket/a")).body == b"1123456789"
     with pytest.raises(aiohttp.ClientError):
