@@ -212,7 +212,7 @@ async def put_piece(call: Call) -> web.Response:
     if total is None or len(session.data) < total:
         return _incomplete(call, session)
     if len(session.data) > total:
-        raise invalid("More bytes were sent than there should be.", "dataLoss")
+        raise invalid("More bytes were sent than there should be.")
     blob = finish(call, bucket, session.resource, session.query, bytes(session.data))
     session.result = blob
     session.data.clear()

@@ -285,3 +285,65 @@ async def test_soft_delete(server: FakeGS, client: Client) -> None:
     path = f"/storage/v1/b/bucket/o/a/restore?generation={blob.generation}"
     assert (await client("POST", path)).status == 200
     assert server.data("bucket", "a") == b"1"
+
+
+async def test_resumable_sessions(server: FakeGS, client: Client) -> None:
+    """Pieces of an upload come in order; what is there can be asked for."""
+    server.put("bucket", "a", b"old")
+    server.secured = True
+    token = server.allow(permissions=["storage.objects.create", "storage.objects.delete"])
+    path = "/upload/storage/v1/b/bucket/o?uploadType=resumable&ifGenerationMatch="
+    start = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    answer = await client("POST", f"{path}0&name=a", b"{}", **start)
+    session = URL(answer.headers["Location"]).raw_path_qs
+    assert (await client("PUT", session, b"new")).status == 412
+    answer = await client("POST", f"{path}0&name=b", b"{}", **start)
+    session = URL(answer.headers["Location"]).raw_path_qs
+    size = 256 * 1024
+    for content, head, status, known in (
+        (b"", "bytes */*", 308, None),
+        (bytes(size + 9), f"bytes 0-{size + 8}/*", 308, size),
+        (bytes(size), f"bytes 0-{size - 1}/*", 308, size),
+        (b"12", f"bytes {size + 5}-{size + 6}/{size + 7}", 503, None),
+        (b"12", f"bytes {size}-{size + 8}/*", 400, None),
+        (b"", "bytes */*", 308, size),
+        (b"12", f"bytes {size}-{size + 1}/{size + 2}", 200, None),
+        (b"", "bytes */*", 200, None),
+    ):
+        answer = await client("PUT", session, content, Content_Range=head)
+        assert answer.status == status, head
+        wanted = None if known is None else f"bytes=0-{known - 1}"
+        assert answer.headers.get("Range") == wanted
+    assert server.data("bucket", "b") == bytes(size) + b"12"
+    answer = await client("POST", f"{path}0&name=c", b"{}", **start)
+    session = URL(answer.headers["Location"]).raw_path_qs
+    late = server.clock() + server.session_seconds + 1
+    server.clock = lambda: late
+    assert (await client("PUT", session, b"new")).status == 404
+
+
+async def test_requester_pays(server: FakeGS, client: Client) -> None:
+    """Where who asks has to pay, it must be said who does."""
+    server.put("bucket", "a", b"1")
+    server.buckets["bucket"].requester_pays = True
+    answer = await client("GET", "/bucket/a")
+    assert (answer.status, answer.code) == (400, "UserProjectMissing")
+    assert (await client("GET", "/bucket/a", x_goog_user_project="me")).body == b"1"
+    path = "/storage/v1/b/bucket/o/a"
+    answer = await client("GET", path)
+    assert (answer.status, b'"reason": "required"' in answer.body) == (400, True)
+    assert (await client("GET", f"{path}?userProject=me")).status == 200
+
+
+async def test_hidden_objects(server: FakeGS, client: Client) -> None:
+    """Who may not list a bucket does not learn what is missing from it."""
+    server.put("bucket", "a", b"1")
+    token = server.allow(permissions=["storage.objects.get"])
+    head = {"Authorization": f"Bearer {token}"}
+    assert (await client("GET", "/bucket/a", **head)).status == 200
+    assert (await client("GET", "/bucket/b", **head)).code == "AccessDenied"
+    server.allow(token, ["storage.objects.get", "storage.objects.list"])
+    assert (await client("GET", "/bucket/b", **head)).code == "NoSuchKey"
+    path = "/storage/v1/b/bucket/iam/testPermissions?permissions="
+    answer = await client("GET", f"{path}storage.objects.get&permissions=x", **head)
+    assert b'"permissions": ["storage.objects.get"]' in answer.body
