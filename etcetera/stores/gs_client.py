@@ -269,21 +269,21 @@ class Connection:
         seconds: float | None,
     ) -> aiohttp.ClientResponse:
         views = [memoryview(piece) for piece in body]
-        longest = seconds or patience.REQUEST_SECONDS
+        silence = seconds or patience.STALL_SECONDS
         with answering(self.place):
             try:
-                with anyio.fail_after(longest) as scope:
+                with anyio.fail_after(seconds or patience.REQUEST_SECONDS) as scope:
                     got = await session.request(
                         method,
                         url,
                         headers=headers,
-                        data=_leaving(views, scope, sent) if views else None,
+                        data=_leaving(views, scope, silence, sent) if views else None,
                         allow_redirects=False,
                         proxy=_proxy(url),
                         timeout=aiohttp.ClientTimeout(
                             total=None,
                             sock_connect=patience.CONNECT_SECONDS,
-                            sock_read=seconds or patience.STALL_SECONDS,
+                            sock_read=silence,
                         ),
                     )
             finally:
@@ -316,12 +316,12 @@ class Connection:
 
 
 async def _leaving(
-    views: Sequence[memoryview], scope: anyio.CancelScope, sent: Sent | None
+    views: Sequence[memoryview], scope: anyio.CancelScope, silence: float, sent: Sent | None
 ) -> AsyncIterator[bytes]:
-    """Yield a body, and put off the deadline as it leaves."""
+    """Yield a body, and put off the deadline as it leaves, by *silence* each time."""
     for view in views:
         for start in range(0, len(view), _CHUNK_BYTES):
-            scope.deadline = anyio.current_time() + patience.STALL_SECONDS
+            scope.deadline = anyio.current_time() + silence
             chunk = bytes(view[start : start + _CHUNK_BYTES])
             if sent is not None:
                 sent(len(chunk))
