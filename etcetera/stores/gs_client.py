@@ -6,7 +6,6 @@ Source: Cloud Storage documentation, "Request endpoints" and "Retry strategy".
 import json
 import logging
 import os
-import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import anyio
-import anyio.to_thread
 from yarl import URL
 
 from etcetera.errors import ConfigError, NetworkError
@@ -306,9 +304,8 @@ class Connection:
             _logger.warning(
                 "%s is not encrypted: everybody on the way can read", self.place.endpoint
             )
-        context = await anyio.to_thread.run_sync(ssl.create_default_context)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=patience.CONNECTIONS, ssl=context),
+            connector=aiohttp.TCPConnector(limit=patience.CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "etcetera"},
             auto_decompress=False,

@@ -527,6 +527,7 @@ async def test_retention(server: FakeGS, store: Store, how: dict[str, Any]) -> N
 async def test_unknown_retention(server: FakeGS, tmp_path: Path) -> None:
     """Who may not see the policy learns at the end, and what is left is named."""
     rights = [f"storage.objects.{one}" for one in ("get", "list", "create", "delete", "move")]
+    rights += [f"storage.multipartUploads.{one}" for one in ("create", "abort", "listParts")]
     server.buckets["bucket"].retention_seconds = 60
     async with open_store(keyed(server, tmp_path, rights)) as store:
         with pytest.raises(NotAllowed, match="must not be replaced or removed") as caught:
