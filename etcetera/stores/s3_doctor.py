@@ -1,15 +1,10 @@
 """What is wrong between here and a bucket: asked for step by step, nothing is written."""
 
-import asyncio
 import secrets
-import time
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 
@@ -24,8 +19,9 @@ from etcetera.findings import (
     unknown,
     warning,
 )
-from etcetera.stores import ObjectInfo, patience
+from etcetera.stores import ObjectInfo
 from etcetera.stores.common import Refused
+from etcetera.stores.reach import check_clock, reach, seconds_behind
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import answering
 from etcetera.stores.s3_publish import describe
@@ -34,10 +30,6 @@ from etcetera.stores.s3_trial_reading import ATTEMPTS, check_reading
 
 ANSWER_SECONDS = 20.0
 """How long to wait for the answer to one question."""
-WRONG_SECONDS = 300.0
-"""How far a clock may be off; servers refuse requests that are 5 to 15 minutes off."""
-INEXACT_SECONDS = 30.0
-"""How far any clock is off now and then."""
 
 _ORIGINS = {
     "explicit": "a key in the settings",
@@ -75,8 +67,8 @@ class _Heard:
     def __call__(self, response_dict: dict[str, Any] | None = None, **_: object) -> None:
         headers = (response_dict or {}).get("headers", {})
         self.region = str(headers.get("x-amz-bucket-region", self.region))
-        with suppress(LookupError, ValueError, TypeError, OverflowError):
-            self.behind = parsedate_to_datetime(headers["date"]).timestamp() - time.time()
+        behind = seconds_behind(str(headers.get("date", "")))
+        self.behind = self.behind if behind is None else behind
 
 
 async def examine(
@@ -90,6 +82,8 @@ async def examine(
         public: Whether what is pushed should be readable by everybody.
         write: Whether to try also what has to be written.
     """
+    from botocore.utils import get_environ_proxies
+
     try:
         client = await connection.get_client()
     except EtceteraError as error:
@@ -98,7 +92,12 @@ async def examine(
     client.meta.events.register("response-received.s3", examination.heard)
     findings = examination.findings
     findings.append(_credentials(connection, client._request_signer._credentials))
-    reached = await _reach(connection)
+    reached = await reach(
+        connection.place.endpoint,
+        "endpoint_url or region",
+        proxied=bool(get_environ_proxies(connection.place.endpoint)),
+        anonymous=connection.anonymous,
+    )
     findings.append(reached)
     if reached.status == "problem":
         return findings
@@ -136,46 +135,6 @@ def _credentials(connection: Connection, credentials: Any) -> Finding:
     elif credentials.token:
         text += ", for a while: it has a session token"
     return fine("credentials", text)
-
-
-async def _reach(connection: Connection) -> Finding:
-    """Look for the server's address, and connect; nothing is sent."""
-    from botocore.utils import get_environ_proxies
-
-    endpoint = connection.place.endpoint
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    if get_environ_proxies(endpoint):
-        return fine("endpoint", f"{endpoint}, by the proxy that the environment names")
-    try:
-        with anyio.fail_after(patience.CONNECT_SECONDS):
-            await anyio.getaddrinfo(host, port)
-    except (OSError, UnicodeError):
-        return problem(
-            "endpoint",
-            f"nobody knows where {host} is: it has no address",
-            "correct endpoint_url or region, or mend the name service of this machine",
-        )
-    try:
-        with anyio.fail_after(patience.CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection(host, port)
-        writer.close()
-    except OSError as error:
-        reasons = {TimeoutError: "does not answer", ConnectionRefusedError: "refuses to connect"}
-        reason = reasons.get(type(error), f"cannot be reached ({error.strerror or error})")
-        return problem(
-            "endpoint",
-            f"{host} {reason}, at port {port}",
-            "check endpoint_url, whether the server runs, the network and its firewalls",
-        )
-    if patience.travels_in_the_clear(endpoint) and not connection.anonymous:
-        return warning(
-            "endpoint",
-            f"{endpoint} is not encrypted: everybody on the way can read the data",
-            "use https:// if the server has it",
-        )
-    return fine("endpoint", f"{endpoint} can be reached")
 
 
 @dataclass(slots=True)
@@ -221,7 +180,8 @@ class _Examination:
             found, go_on = [failure("bucket", error)], False
         except EtceteraError as error:
             found, go_on = [self._no_answer(error)], False
-        self.findings += [*self._clock(), *self._region(), *found]
+        clock = check_clock(self.heard.behind, "servers refuse what is signed with such a time")
+        self.findings += [clock, *self._region(), *found]
         return go_on
 
     def _no_answer(self, error: EtceteraError) -> Finding:
@@ -279,24 +239,6 @@ class _Examination:
             "ask the bucket's owner for the right s3:ListBucket",
         )
 
-    def _clock(self) -> list[Finding]:
-        behind = self.heard.behind
-        if behind is None:
-            return [unknown("clock", "the server does not tell the time")]
-        if abs(behind) <= INEXACT_SECONDS:
-            return [fine("clock", "it goes as the server's does")]
-        here = datetime.now(UTC)
-        there = datetime.fromtimestamp(here.timestamp() + behind, UTC)
-        form = "%Y-%m-%d %H:%M UTC"
-        text = (
-            f"the clock of this machine is {_span(abs(behind))} "
-            f"{'behind' if behind > 0 else 'ahead'}: it is {here:{form}} here, {there:{form}} there"
-        )
-        advice = "set the clock, or let it be set (timedatectl set-ntp true)"
-        if abs(behind) <= WRONG_SECONDS:
-            return [warning("clock", text, advice)]
-        return [problem("clock", f"{text}; servers refuse what is signed with such a time", advice)]
-
     def _region(self) -> list[Finding]:
         if self.heard.region in ("", self.region):
             return []
@@ -346,11 +288,3 @@ class _Examination:
         with reporting(self.findings, "read"), answering(self.connection.place):
             with anyio.fail_after(ANSWER_SECONDS):
                 self.findings += await check_reading(self.connection, self.archive)
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    if seconds < 120 * 60:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.0f} hours" if seconds < 172800 else f"{seconds / 86400:.0f} days"
