@@ -71,7 +71,7 @@ $(READY): pyproject.toml
 	@echo "$(VENV): installing etcetera, its extras and what checks it"
 	@# Older ones do not know dependency groups.
 	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install -qq --editable '.[s3,demo]' --group dev
+	@$(BIN)/python -m pip install -qq --editable '.[s3,gs,demo]' --group dev
 	@touch $@
 
 # Archives have to agree with other people's tools, so the tests run them; strace injects faults.

@@ -19,6 +19,8 @@ from etcetera.transfer.journal import DamagedJournal, Journal, Saved
 from etcetera.transfer.resume import lasting_facts, why_not
 from etcetera.transfer.scan import scan
 
+_LONGEST_DAYS = 36500
+
 
 async def aclean(
     remote: bool = False,
@@ -43,10 +45,12 @@ async def aclean(
         What was found, and whether it was removed.
 
     Raises:
-        UsageError: *older_than* is below 1: somebody may still be sending.
+        UsageError: *older_than* is below 1: somebody may still be sending; or *force* is given for
+            a repository.
     """
-    if not 1 <= older_than <= 36500:
-        raise UsageError(f"older_than must be from 1 to 36500 days, not {older_than}")
+    check_age(older_than, "older_than")
+    if force and (remote or repository):
+        raise UsageError("force is for what is at home; in a repository older_than alone decides")
     age = timedelta(days=older_than)
     config = await loaded(config)
     home = Home(config.home)
@@ -54,6 +58,12 @@ async def aclean(
         return await _clean_home(home, config, age, force=force, dry_run=dry_run)
     async with open_repository(config, repository) as remotes:
         return await _clean_repository(remotes, home, age, dry_run=dry_run)
+
+
+def check_age(days: float, name: str) -> None:
+    """Raise UsageError if *days* cannot be what is called *name*."""
+    if not 1 <= days <= _LONGEST_DAYS:
+        raise UsageError(f"{name} must be from 1 to {_LONGEST_DAYS} days, not {days:g}")
 
 
 async def _clean_home(

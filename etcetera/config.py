@@ -125,13 +125,13 @@ class Config:
         known = ", ".join(sorted(self._repositories))
         if wanted != DEFAULT_REPOSITORY:
             raise ConfigError(
-                f"There is no repository {redact_url(wanted)!r} (known: {known or 'none'}): choose "
+                f"There is no repository {redact_url(wanted)!r} (known: {known or 'none'}); choose "
                 f"another, or describe it in {file} with a table [repositories.NAME] that has a url"
             )
         others = f", or choose another repository: {known}" if known else ""
         raise ConfigError(
-            f'No repository is configured: write url = "s3://bucket/prefix" (or "file:///directory")'
-            f" to {file}, or set ETC_URL{others}"
+            'No repository is configured: write url = "s3://bucket/prefix" (or gs://bucket/prefix, '
+            f"file:///directory) to {file}, or set ETC_URL{others}"
         )
 
     def repositories(self) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from etcetera.errors import ConfigError
+from etcetera.findings import IS_FOUND
 from etcetera.settings import OLD_SECRET, SECRETS, expand
 from etcetera.transfer.options import MiB
 
@@ -39,7 +40,7 @@ def read_file(path: Path) -> dict[str, object]:
     """
     table, status = read_toml(path, "configuration file")
     for what, advice in _exposures(path, table, status):
-        _logger.warning("%s: %s", what, advice)
+        _logger.warning("%s: %s", what, advice, extra=IS_FOUND)
     return table
 
 
@@ -66,11 +67,15 @@ def read_toml(path: Path, what: str) -> tuple[dict[str, object], os.stat_result]
                 raise OSError(errno.EFBIG, f"it has more than {_LARGEST_FILE:,} bytes")
         return tomli.loads(text), status
     except FileNotFoundError as error:
-        raise ConfigError(f"There is no {what} {path}") from error
+        raise ConfigError(f"There is no {what} {path}; correct its name, or write it") from error
     except OSError as error:
-        raise ConfigError(f"The {what} {path} cannot be read: {error.strerror}") from error
+        denied = error.errno == errno.EACCES
+        advice = "check who owns it and its permissions" if denied else "name a file that can be"
+        raise ConfigError(
+            f"The {what} {path} cannot be read: {error.strerror}; {advice}"
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text, as TOML has to be") from error
+        raise ConfigError(f"{path}: not UTF-8 text, as TOML has to be; save it as UTF-8") from error
     except tomli.TOMLDecodeError as error:
         hint = _toml_hint(text.splitlines()[error.lineno - 1 : error.lineno])
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
@@ -108,6 +113,9 @@ def _exposures(
     found = []
     if _holds_secret(table) and stat.S_IMODE(status.st_mode) & 0o077:
         found.append((f"{path} holds a secret key and others may open it", f"chmod 600 {path}"))
+    elif stat.S_IMODE(status.st_mode) & stat.S_IWOTH:
+        what = f"everybody on this machine can change {path}, and so where data goes"
+        found.append((what, f"chmod 600 {path}"))
     if _holds_secret(table) and hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         found.append(
             (

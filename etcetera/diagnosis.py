@@ -1,5 +1,9 @@
 """``etc doctor``: what is wrong with the settings, the home and a repository, and what to do."""
 
+import logging
+import stat
+from dataclasses import replace
+
 from etcetera.api import loaded
 from etcetera.config import Config
 from etcetera.config_file import exposures
@@ -15,8 +19,10 @@ from etcetera.findings import (
     warning,
 )
 from etcetera.stores import open_store
-from etcetera.stores.file_doctor import is_writable, look_at, try_out
+from etcetera.stores.file_doctor import is_writable, look_at, try_out, why_not_writable
 from etcetera.transfer.flow import in_thread
+
+_logger = logging.getLogger("etcetera")
 
 
 async def adoctor(
@@ -44,6 +50,7 @@ async def adoctor(
         return Diagnosis(findings=tuple(findings))
     try:
         async with open_store(config.repository(repository)) as store:
+            _logger.info("Examining the repository %s", store.url)
             findings += await store.examine(write=write)
     except EtceteraError as error:
         findings.append(failure("repository", error))
@@ -52,8 +59,10 @@ async def adoctor(
 
 def without_settings(error: ConfigError) -> Diagnosis:
     """Say that the settings cannot be used, so that nothing else can be looked at."""
-    advice = "correct it: nothing else can be checked before"
-    return Diagnosis(findings=(problem("settings", str(error), advice),))
+    found = failure("settings", error)
+    return Diagnosis(
+        findings=(replace(found, advice=f"{found.advice}; nothing else can be checked before"),)
+    )
 
 
 def _look_at_settings(config: Config) -> list[Finding]:
@@ -73,11 +82,15 @@ def _look_at_home(config: Config, write: bool) -> list[Finding]:
     if there is None:
         return findings
     if not is_writable(there):
-        what = f"{home} must not be written" if there == home else f"{home} cannot be made"
+        what = f"{home} cannot be {'written' if there == home else 'made'}"
+        what += f": {why_not_writable(there)}"
         advice = "check who owns it and its permissions, or set another home"
         return [problem("home", what, advice), *findings]
     exists = "is there" if there == home else "is made when something is to be written there"
     findings.insert(0, fine("home", f"{home} {exists}"))
+    if there == home and stat.S_IMODE(home.stat().st_mode) & stat.S_IWOTH:
+        what = f"everybody on this machine can replace or delete what is in {home}"
+        findings.append(warning("home permissions", what, f"chmod o-w {home}"))
     if write:
         return findings + try_out(there, "home", links=False)
     advice = "etc doctor --write tries it"

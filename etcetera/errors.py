@@ -44,10 +44,15 @@ from etcetera.space import free_at
 
 _TOKEN = re.compile(r"[^\s'\"\\]+")
 _SIGNED = re.compile(
-    r"[?&#](?=x-amz-|x-goog-|awsaccesskeyid=|signature=|sig=|se=|token=|policy=|key-pair-id=)",
+    r"(?:[?&#]|%(?:25)*(?:3f|26|23))"
+    r"(?=x-amz-|x-goog-"
+    r"|(?:awsaccesskeyid|signature|sig|se|token|policy|key-pair-id)(?:=|%(?:25)*3d))",
     re.IGNORECASE,
 )
-"""Begins what opens something to whoever reads it, also of what was a URL once."""
+"""Begins what opens something to whoever reads it, also of what was a URL once, or is quoted."""
+_QUOTED_LINK = re.compile(r"%(?:25)*3a%(?:25)*2f", re.IGNORECASE)
+"""``:/`` as it stands in the query of another URL; ``%`` may be quoted again."""
+_QUOTED_QUERY = re.compile(r"\?|%(?:25)*3f", re.IGNORECASE)
 
 
 def without_queries(text: str) -> str:
@@ -59,10 +64,15 @@ def _hide_query(token: re.Match[str]) -> str:
     # By searching from left to right once: names from archives may have a million characters.
     text = token[0]
     scheme = text.find(":/")
-    query = text.find("?", scheme) if scheme >= 0 else -1
-    signed = _SIGNED.search(text)
-    starts = [one for one in (query, signed.start() if signed else -1) if one >= 0]
-    return f"{text[: min(starts) + 1]}***" if starts and min(starts) + 1 < len(text) else text
+    query = text.find("?", scheme) + 1 if scheme >= 0 else 0
+    quoted = _QUOTED_LINK.search(text)
+    found = (_SIGNED.search(text), quoted and _QUOTED_QUERY.search(text, quoted.end()))
+    starts = [one.end() for one in found if one] + ([query] if query else [])
+    return f"{text[: min(starts)]}***" if starts and min(starts) < len(text) else text
+
+
+def _harmless(argument: object) -> object:
+    return without_queries(argument) if isinstance(argument, str) else argument
 
 
 class EtceteraError(RuntimeError):
@@ -71,9 +81,17 @@ class EtceteraError(RuntimeError):
     exit_code: ClassVar[int] = 1
     """What the command line exits with."""
 
+    def __init__(self, *arguments: object) -> None:
+        # Here and not only when they are shown: whoever catches an error may log all it has.
+        super().__init__(*(_harmless(one) for one in arguments))
+
+    def add_note(self, note: str, /) -> None:
+        """Add *note*, without the queries of links."""
+        super().add_note(without_queries(note))
+
     def __str__(self) -> str:
         # KeyError, a base of one of ours, would show the repr instead.
-        return without_queries(str(self.args[0])) if self.args else type(self).__name__
+        return str(self.args[0]) if self.args else type(self).__name__
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from etcetera.errors import EtceteraError
+from etcetera.errors import ConfigError, EtceteraError, NotAllowed
 
 RESERVED = ".etcetera-doctor-"
 """What everything is called, with a random end, that a check makes and removes again."""
+IS_FOUND = {"is_found": True}
+"""Marks what is logged and is among what is found as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +60,19 @@ def unknown(check: str, message: str, advice: str = "") -> Finding:
 
 
 def failure(check: str, error: EtceteraError) -> Finding:
-    """Say that a check failed; the errors of etcetera end with what to do."""
+    """Say that a check failed; most errors of etcetera end with what to do."""
     message, _, advice = str(error).rpartition("; ")
-    notes = getattr(error, "__notes__", ())
-    return problem(check, message or advice, "; ".join((*([advice] if message else []), *notes)))
+    if not message:
+        message, advice = advice, _otherwise(error)
+    return problem(check, message, "; ".join((advice, *getattr(error, "__notes__", ()))))
+
+
+def _otherwise(error: EtceteraError) -> str:
+    if isinstance(error, ConfigError):
+        return "correct it, in the settings or on the command line"
+    if isinstance(error, NotAllowed):
+        return "check who owns it and its permissions"
+    return "try again; if it stays so, ask whoever runs the server or the machine"
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def _hint(key: str, known: tuple[str, ...]) -> str:
 def expand(path: str, prefix: str, base: Path | None = None) -> Path:
     """Make *path* absolute, relative to *base* or the working directory."""
     if not path or _CONTROL.search(path):
-        raise ConfigError(f"{prefix}{path!r} is no path")
+        raise ConfigError(f"{prefix}{path!r} is no path; name a directory or a file")
     try:
         expanded = Path(path).expanduser()
     except RuntimeError as error:
@@ -178,11 +178,11 @@ def check_home(value: object, prefix: str, file: Path | None) -> Path:
     base = file.parent if file is not None and prefix == f"{file}: " else None
     text = os.fspath(value)
     if not text:
-        raise ConfigError(f"{prefix}home is empty: name a directory, for instance ~/.etc")
+        raise ConfigError(f"{prefix}home is empty; name a directory, for instance ~/.etc")
     home = expand(text, prefix, base)
     if home.parent == home or Path(os.path.realpath(home)) == Path(home.anchor):
         raise ConfigError(
-            f"{prefix}home must not be {text!r}, the root of the file system: name a directory of "
+            f"{prefix}home must not be {text!r}, the root of the file system; name a directory of "
             "its own, for instance ~/.etc"
         )
     return home

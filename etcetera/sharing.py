@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import replace
 
 from etcetera.api import loaded
 from etcetera.config import Config
@@ -59,6 +60,8 @@ async def ashare(
         shared = await remotes.store.share(
             remotes.key(name), seconds, excerpt.place if excerpt else None
         )
+    if excerpt is not None and shared.part is not None:
+        excerpt = replace(excerpt, place=shared.part)
     link = Link(url=shared.url, name=name, partition=partition or "", excerpt=excerpt)
     return ShareResult(
         name=name,

@@ -50,6 +50,8 @@ def doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Said:
         for secret in (SECRET, "testing-secret", "AKIASESAME"):
             assert secret not in "".join((*plain, *verbose))
         rows = [tuple(line.split("\t")) for line in plain.out.splitlines()]
+        for kind, _, message, advice in rows:
+            assert advice or kind in ("ok", "unknown"), f"no advice: {message}"
         report = json.loads(verbose.out)
         assert report["ok"] == (status == 0)
         assert [

@@ -11,6 +11,7 @@ import pytest
 
 import etcetera as etc
 from etcetera import cleaning, journals
+from etcetera.cli import main
 from etcetera.errors import NetworkError, UsageError
 from etcetera.home import Home
 from etcetera.staging import RESUME_DAYS
@@ -110,8 +111,27 @@ def test_remote(site: Site) -> None:
     assert len(site.store.uploads) == 1
     assert [one.kind for one in etc.clean(True, site.config)] == ["upload"]
     assert not site.store.uploads
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"^older_than must be from 1 to 36500 days, not 0\.5"):
         etc.clean(True, site.config, older_than=0.5)
+    with pytest.raises(UsageError, match=r"^force is for what is at home"):
+        etc.clean(True, site.config, force=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--older-than", "0.5"), "--older-than must be from 1 to 36500 days, not 0.5"),
+        (("--older-than", "nan"), "--older-than must be from 1 to 36500 days, not nan"),
+        (("-r", "--force"), "--force is for what is at home; in a repository --older-than decides"),
+        (("--repository", "lab", "-f"), "--force is for what is at home; "),
+    ],
+)
+def test_wrong_usage(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the command line options are called as they are there."""
+    assert main(["clean", *arguments]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_staging(site: Site) -> None:

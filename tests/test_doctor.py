@@ -73,33 +73,35 @@ class TestSettings:
         ]  # fmt: skip
 
     @pytest.mark.parametrize(
-        ("text", "message"),
+        ("text", "message", "advice"),
         [
             (
                 f"url = s3://bucket\naws_secret_access_key = '{SECRET}'\n",
-                "{file}: not valid TOML: Invalid value (at line 1, column 7); text stands in "
-                'quotes: url = "..."',
+                "{file}: not valid TOML: Invalid value (at line 1, column 7)",
+                'text stands in quotes: url = "..."',
             ),
             (
                 f"aws_secret_acces_key = '{SECRET}'\n",
                 "{file}: unknown setting 'aws_secret_acces_key': did you mean "
                 "'aws_secret_access_key'?",
+                "correct it, in the settings or on the command line",
             ),
             (
                 f"aws_secret_access_key = '{SECRET}'\n",
                 "{file}: aws_access_key_id and aws_secret_access_key go together: give both or "
                 "neither",
+                "correct it, in the settings or on the command line",
             ),
         ],
     )
-    def test_broken(self, text: str, message: str, said: Said, user: Path) -> None:
+    def test_broken(self, text: str, message: str, advice: str, said: Said, user: Path) -> None:
         """A file that cannot be used is all that is spoken of."""
         file = configure(user)
         file.write_text(text)
         assert said("--write", status=7) == [
             (
                 "problem", "settings", message.format(file=file),
-                "correct it: nothing else can be checked before",
+                f"{advice}; nothing else can be checked before",
             )
         ]  # fmt: skip
         assert not etc.doctor().ok
@@ -110,7 +112,7 @@ class TestSettings:
         assert said("--config", str(file), status=7) == [
             (
                 "problem", "settings", f"There is no configuration file {file}",
-                "correct it: nothing else can be checked before",
+                "correct its name, or write it; nothing else can be checked before",
             )
         ]  # fmt: skip
 
@@ -128,6 +130,55 @@ class TestSettings:
             f"chmod 600 {file}",
         )  # fmt: skip
 
+    @pytest.mark.parametrize(
+        ("mode", "key", "what", "advice"),
+        [
+            (0o644, True, "{file} holds a secret key and others may open it", "chmod 600 {file}"),
+            (
+                0o666, False, "everybody on this machine can change {file}, and so where data goes",
+                "chmod 600 {file}",
+            ),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("more", [(), ("-q",), ("-v",)])
+    def test_said_once(
+        self, mode: int, key: bool, what: str, advice: str, more: tuple[str, ...], user: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        """What is wrong with the modes of the file is among the findings, and nowhere else."""
+        keys = {"aws_access_key_id": "AKIASESAME", "aws_secret_access_key": SECRET} if key else {}
+        file = configure(user, url="memory://doctor", **keys)
+        file.chmod(mode)
+        assert main(["doctor", *more]) == 0
+        out, errors = capsys.readouterr()
+        row = ("warning", "settings", what.format(file=file), advice.format(file=file))
+        assert "\t".join(row) in out.splitlines()
+        assert "warning" not in errors
+        main(["ls", *more])
+        assert what.format(file=file) in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("url", "arguments"),
+        [
+            ("file://repo", ()),
+            ("file:///a?b", ()),
+            ("nonsense", ()),
+            ("s3://-", ()),
+            ("s3://bucket/x#y", ()),
+            ("memory://", ()),
+            ("memory://doctor", ("--repository", "lab")),
+            ("memory://doctor", ("--home", "/")),
+            ("memory://doctor", ("--home", "")),
+            ("memory://doctor", ("--config", "/")),
+        ],
+    )
+    def test_advice(self, url: str, arguments: tuple[str, ...], said: Said, user: Path) -> None:
+        """Whatever is wrong, what to do is said."""
+        configure(user, url=url)
+        last = said(*arguments, status=7)[-1]
+        assert last[0] == "problem"
+        assert last[3] not in ("", "correct it"), last
+
     def test_gone(self, user: Path) -> None:
         """A file that vanishes after it was read is missed."""
         configure(user, url="memory://doctor")
@@ -142,9 +193,9 @@ class TestSettings:
         last = said("--repository", "lab", status=7)[-1]
         assert last == (
             "problem", "repository",
-            f"There is no repository 'lab' (known: default): choose another, or describe it in "
-            f"{file} with a table [repositories.NAME] that has a url",
-            "",
+            "There is no repository 'lab' (known: default)",
+            f"choose another, or describe it in {file} with a table [repositories.NAME] that has a "
+            "url",
         )  # fmt: skip
 
     def test_other_repository(self, said: Said, user: Path, tmp_path: Path) -> None:
@@ -204,7 +255,7 @@ class TestServers:
         configure(user, url="s3://bucket")
         assert said(status=7)[-1] == (
             "problem", "repository",
-            "s3://bucket needs the extra 's3': pip install 'etcetera[s3]'", "",
+            "s3://bucket needs the extra 's3'", "install it: pip install 'etcetera[s3]'",
         )  # fmt: skip
 
     def test_moto(self, said: Said, user: Path, moto: S3Server) -> None:
@@ -251,6 +302,18 @@ def test_never_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "archives" / ".etcetera-doctor-5678.tgz").touch()
     config = etc.Config((tmp_path / "archives").as_uri(), tmp_path / "archives")
     assert etc.ls(config=config) == etc.ls(True, config) == []
+
+
+def test_verbose(
+    user: Path, tmp_path: Path, moto: S3Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With -v it is said what is examined, and where that is."""
+    bucket = make_moto_bucket(moto)
+    configure(user, **s3(moto, bucket))
+    assert main(["doctor", "-v"]) == 0
+    told = capsys.readouterr().err
+    assert f"Examining the repository s3://{bucket}/some\n" in told
+    assert f"It is at {moto.endpoint}\n" in told
 
 
 def test_quiet(user: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,7 @@ class TestDirectories:
     def test_forbidden(
         self, said: Said, user: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What must not be written, or not even read, is told apart."""
+        """What cannot be written, or not even read, is told apart."""
         forbidden = os.W_OK
 
         def access(path: Any, mode: int) -> bool:
@@ -97,22 +97,34 @@ class TestDirectories:
         monkeypatch.setattr(os, "access", access)
         rows = said("--write", status=7)
         assert rows[1] == (
-            "problem", "home", f"{user}/.etc must not be written",
+            "problem", "home", f"{user}/.etc cannot be written: permission denied",
             "check who owns it and its permissions, or set another home",
         )  # fmt: skip
         assert rows[-1] == (
             "warning", "repository writing",
-            f"{repository} must not be written: datasets can be pulled, not pushed",
+            f"{repository} cannot be written: permission denied; datasets can be pulled, not "
+            "pushed",
             "ask its owner, if you want to push",
         )  # fmt: skip
         forbidden = os.R_OK
         assert said("--write", status=7)[1:] == [
             (
-                "problem", check, f"{directory} must not be read",
+                "problem", check, f"{directory} cannot be read: permission denied",
                 "check who owns it and its permissions",
             )
             for check, directory in (("home", user / ".etc"), ("repository", repository))
         ]  # fmt: skip
+
+    def test_open_home(self, said: Said, user: Path, repository: Path) -> None:
+        """A home that everybody can write to is warned of."""
+        for mode, warned in ((0o777, True), (0o755, False), (0o775, False)):
+            (user / ".etc").chmod(mode)
+            row = (
+                "warning", "home permissions",
+                f"everybody on this machine can replace or delete what is in {user}/.etc",
+                f"chmod o-w {user}/.etc",
+            )  # fmt: skip
+            assert (row in said(status=0)) == warned
 
     @pytest.mark.parametrize("free", [1 << 20, None])
     def test_full(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from etcetera.errors import (
     UsageError,
     os_errors,
 )
+from etcetera.stores.common import leave_note
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,15 @@ def test_every_error_has_a_base_and_a_status() -> None:
         ("a&Policy=S&Key-Pair-Id=K b", "a&*** b"),
         ("h/a#X-Amz-Signature=S", "h/a#***"),
         ("really? yes", "really? yes"),
+        (
+            "no https%3A%2F%2Fhost%2Fx%3FX-Amz-Signature%3Dsesame%26a, sorry",
+            "no https%3A%2F%2Fhost%2Fx%3F*** sorry",
+        ),
+        ("https%3a%2f%2fhost%2fx%3fkey%3dsesame", "https%3a%2f%2fhost%2fx%3f***"),
+        ("https%253A%252F%252Fhost%253Fa%253Dsesame", "https%253A%252F%252Fhost%253F***"),
+        ("host%2Fx%3Fsig%3Dsesame", "host%2Fx%3F***"),
+        ("x%3Fa%26token%253Dsesame", "x%3Fa%26***"),
+        ("file:///a%3Fb/50%25.tgz", "file:///a%3Fb/50%25.tgz"),
     ],
 )
 def test_queries_are_hidden(text: str, shown: str) -> None:
@@ -81,7 +92,24 @@ def test_queries_are_hidden(text: str, shown: str) -> None:
     assert str(UsageError(text)) == shown
 
 
+@pytest.mark.parametrize("kind", [UsageError, errors.NotFound, errors.PartitionNotFound])
+def test_nothing_secret_is_stored(kind: type[EtceteraError]) -> None:
+    """SE-02: nor is it in what a program finds in an error: its arguments, notes and copies."""
+    link = "https://host/x?X-Amz-Signature=sesame"
+    error = kind(link, 7)
+    error.add_note(link)
+    leave_note(error, link)
+    leave_note(foreign := ValueError(), link)
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    for one in (error, copied):
+        assert one.args == ("https://host/x?***", 7)
+        assert one.__notes__ == ["https://host/x?***"] * 2
+    assert foreign.__notes__ == ["https://host/x?***"]
+
+
 def test_hiding_takes_no_time() -> None:
     """A name of a million characters, which an archive may have, is gone through once."""
-    for text in (":/" * 500_000, "?" * 1_000_000, "&#" * 500_000, "?a:/" * 250_000):
+    plain = (":/" * 500_000, "?" * 1_000_000, "&#" * 500_000, "?a:/" * 250_000)
+    quoted = ("%" + "25" * 500_000, "%25" * 300_000, "%3F" * 300_000, "%3fse%" + "25" * 500_000)
+    for text in (*plain, *quoted, "%3a%2f%" * 100_000):
         assert len(str(UsageError(text))) <= len(text) + 3  # or it never ends

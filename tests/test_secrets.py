@@ -120,7 +120,7 @@ class Search:
         self.texts += [repr(thing), str(thing)]
         if isinstance(thing, BaseException):
             self.texts += traceback.format_exception(thing)
-            self.texts += [repr(vars(thing)), *getattr(thing, "__notes__", ())]
+            self.texts += [repr(vars(thing)), repr(thing.args), *getattr(thing, "__notes__", ())]
 
     def assert_nothing(self, where: Path) -> None:
         """Assert that neither what was shown nor any file below *where* holds a secret."""

@@ -32,7 +32,7 @@ def clean(
     ] = "7",
     force: Annotated[
         bool,
-        typer.Option("-f", "--force", help="Also what could be gone on with, at home."),
+        typer.Option("-f", "--force", help="Also what could be gone on with; only at home."),
     ] = False,
     dry_run: DryRun = False,
     repository: RemoteRepository = None,
@@ -41,7 +41,10 @@ def clean(
     options = Options.of(context)
     config = options.load()
     from etcetera import blocking
+    from etcetera.errors import UsageError
 
+    if force and (remote or repository):
+        raise UsageError("--force is for what is at home; in a repository --older-than decides")
     with cleaning_up("some of it may be left", json=options.json):
         found = blocking.clean(
             remote,
@@ -55,12 +58,15 @@ def clean(
 
 
 def _days(text: str) -> float:
+    from etcetera.cleaning import check_age
     from etcetera.errors import UsageError
 
     try:
-        return float(text.removesuffix("d"))
+        days = float(text.removesuffix("d"))
     except ValueError as error:
         raise UsageError(f"--older-than takes a number of days, not {text!r}") from error
+    check_age(days, "--older-than")
+    return days
 
 
 def _show(options: Options, found: "list[Leftover]", dry_run: bool) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from etcetera.cli.app import Repository, app
 from etcetera.cli.interruption import cleaning_up
+from etcetera.cli.logs import not_twice
 from etcetera.cli.options import Options
 from etcetera.cli.output import columns, is_terminal, show, show_cells, show_json
 
@@ -47,7 +48,8 @@ def doctor(
     from etcetera.errors import ConfigError
 
     try:
-        config = options.load()
+        with not_twice():
+            config = options.load()
     except ConfigError as error:
         from etcetera.diagnosis import without_settings
 
@@ -56,7 +58,8 @@ def doctor(
         from etcetera import blocking
         from etcetera.findings import RESERVED
 
-        with cleaning_up(f"{RESERVED}… may be left in the repository", json=options.json):
+        left = f"{RESERVED}… may be left in the repository"
+        with not_twice(), cleaning_up(left, json=options.json):
             found = blocking.doctor(config, repository=repository, write=write)
     _show(options, found)
     if not found.ok:

@@ -1,6 +1,8 @@
 """What the package logs, on the standard error."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from etcetera.cli.output import tell, to_json
@@ -29,3 +31,18 @@ def show_logs(options: "Options") -> None:
     logger.propagate = False
     if options.verbose:
         logger.setLevel(logging.DEBUG)
+
+
+@contextmanager
+def not_twice() -> Iterator[None]:
+    """Let nothing be logged that ``etc doctor`` says itself."""
+
+    def is_new(record: logging.LogRecord) -> bool:
+        return not hasattr(record, "is_found")
+
+    logger = logging.getLogger("etcetera")
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)

@@ -311,8 +311,8 @@ def open_store(settings: RepositorySettings) -> AbstractAsyncContextManager[Stor
     scheme, separator, _ = settings.url.partition("://")
     if not separator or scheme not in ("s3", "gs", "file", "memory"):
         raise ConfigError(
-            f"{redact_url(settings.url)!r} is no repository URL: expected s3://bucket/prefix or "
-            "file:///directory"
+            f"{redact_url(settings.url)!r} is no repository URL; write s3://bucket/prefix, "
+            "gs://bucket/prefix or file:///directory"
         )
     return _open(scheme, settings)
 
@@ -338,7 +338,9 @@ def _load(
 
 def _require(module: str, extra: str, shown_url: str) -> None:
     if find_spec(module.partition(".")[0]) is None or find_spec(module) is None:
-        raise ConfigError(f"{shown_url} needs the extra '{extra}': pip install 'etcetera[{extra}]'")
+        raise ConfigError(
+            f"{shown_url} needs the extra '{extra}'; install it: pip install 'etcetera[{extra}]'"
+        )
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from etcetera.errors import (
     RemoteChanged,
     StoreError,
     UsageError,
+    without_queries,
 )
 
 GRACE_SECONDS = 10.0
@@ -44,6 +45,7 @@ class Refused(StoreError):
 
 def leave_note(error: BaseException, note: str) -> None:
     """Say with *error*, whatever becomes of it, what could not be cleaned up."""
+    note = without_queries(note)
     error.add_note(note)
     if not isinstance(error, Exception):
         # Nobody is shown a cancellation.
@@ -83,8 +85,8 @@ def check_key(key: str) -> str:
 def no_links(url: str) -> UsageError:
     """Return the error for a repository whose archives no URL opens to others."""
     return UsageError(
-        f"{url} has no links that others could follow: push the dataset to an s3:// repository to "
-        "share it from there, or hand over the archive itself"
+        f"{url} has no links that others could follow: push the dataset to an s3:// or gs:// "
+        "repository to share it from there, or hand over the archive itself"
     )
 
 

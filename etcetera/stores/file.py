@@ -91,9 +91,11 @@ def parse_file_url(url: str) -> Path:
     parts = urlsplit(url)
     path = unquote(parts.path, errors="surrogateescape")
     if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
-        raise ConfigError(f"{url!r} is not a local directory: expected file:///directory")
+        raise ConfigError(f"{url!r} is no local directory; write file:/// and then its whole path")
     if parts.query or parts.fragment:
-        raise ConfigError(f"{url!r}: write ? as %3F and # as %23")
+        raise ConfigError(
+            f"{url!r} has a query or a fragment; in a name write ? as %3F and # as %23"
+        )
     return Path(path)
 
 

@@ -35,7 +35,7 @@ def look_at(directory: Path, check: str) -> tuple[list[Finding], Path | None]:
                 return [problem(check, what, "remove it, or name another directory")], None
             if not os.access(there, os.R_OK | os.X_OK):
                 advice = "check who owns it and its permissions"
-                return [problem(check, f"{there} must not be read", advice)], None
+                return [problem(check, f"{there} cannot be read: permission denied", advice)], None
             return [_space(there, check)], there
     except EtceteraError as error:
         return [failure(check, error)], None
@@ -44,6 +44,12 @@ def look_at(directory: Path, check: str) -> tuple[list[Finding], Path | None]:
 def is_writable(directory: Path) -> bool:
     """Whether names can be made in a directory, as far as asking tells."""
     return os.access(directory, os.W_OK | os.X_OK)
+
+
+def why_not_writable(directory: Path) -> str:
+    """Why no names can be made in a directory."""
+    read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+    return "its file system is read-only" if read_only else "permission denied"
 
 
 def _space(directory: Path, check: str) -> Finding:
@@ -159,7 +165,8 @@ def examine(directory: Path, *, write: bool) -> list[Finding]:
         findings.append(
             warning(
                 "repository writing",
-                f"{directory} must not be written: datasets can be pulled, not pushed",
+                f"{directory} cannot be written: {why_not_writable(directory)}; datasets can be "
+                "pulled, not pushed",
                 "ask its owner, if you want to push",
             )
         )

@@ -55,7 +55,7 @@ async def find_rights(connection: Connection, *, public: bool) -> Rights | None:
         except Refused:
             continue
         with answering(connection.place):
-            found = {str(one) for one in answer.json().get("permissions", ())}
+            found = {str(one) for one in answer.get("permissions", ())}
         return frozenset(found | (set(many) - set(asked) if found else set()))
     return None
 
@@ -98,11 +98,9 @@ async def find_features(connection: Connection) -> dict[str, Any] | None:
     """
     path = f"/storage/v1/b/{connection.place.bucket}"
     try:
-        answer = await ask(connection, path, {"fields": _FIELDS}, _REFUSALS)
+        return await ask(connection, path, {"fields": _FIELDS}, _REFUSALS)
     except Refused:
         return None
-    with answering(connection.place):
-        return answer.json()
 
 
 def is_uniform(bucket: Mapping[str, Any]) -> bool:

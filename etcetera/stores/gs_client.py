@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -34,6 +34,7 @@ _CHUNK_BYTES = 1 << 18
 
 Query = Mapping[str, str | Sequence[str]]
 
+_T = TypeVar("_T")
 _logger = logging.getLogger("etcetera")
 
 
@@ -45,16 +46,21 @@ class Answer:
     """Their case does not matter."""
     body: bytes
 
-    def json(self) -> dict[str, Any]:
-        """Return the object that the body holds.
 
-        Raises:
-            ValueError: It holds none.
-        """
-        value = json.loads(self.body)
-        if not isinstance(value, dict):
-            raise ValueError("the answer is no JSON object")
-        return value
+def as_json(answer: Answer) -> dict[str, Any]:
+    """Return the object that the body of an answer is.
+
+    Raises:
+        ValueError: It is none.
+    """
+    value = json.loads(answer.body)
+    if not isinstance(value, dict):
+        raise ValueError("the answer is no JSON object")
+    return value
+
+
+def as_done(answer: Answer) -> None:
+    """Take any answer that is no error for one."""
 
 
 class Connection:
@@ -120,6 +126,7 @@ class Connection:
         self,
         method: str,
         path: str,
+        understand: Callable[[Answer], _T],
         *,
         query: Query | None = None,
         headers: Mapping[str, str] | None = None,
@@ -130,12 +137,13 @@ class Connection:
         attempts: int | None = None,
         seconds: float | None = None,
         lost: Callable[[], object] = lambda: None,
-    ) -> Answer:
-        """Send one request, again if that may help, and return the answer.
+    ) -> _T:
+        """Send one request, again if that may help, and return what the answer says.
 
         Args:
             method: Of HTTP.
             path: Quoted.
+            understand: Says what an answer means; one that it cannot be is asked for again.
             query: Not yet quoted; what has several values is sent as often.
             headers: Beside those that every request has.
             body: Pieces of it.
@@ -163,7 +171,7 @@ class Connection:
                     if got.status >= 300:
                         raise await self._refusal(got, expected)
                     with answering(self.place):
-                        return Answer(got.headers, await _read(got, LARGEST_ANSWER))
+                        return understand(Answer(got.headers, await _read(got, LARGEST_ANSWER)))
             except NetworkError:
                 if not answered:
                     lost()

@@ -21,10 +21,9 @@ from etcetera.stores.common import (
     uninterrupted,
 )
 from etcetera.stores.gs_checksum import checksum, combine
-from etcetera.stores.gs_client import Connection
-from etcetera.stores.gs_errors import answering
+from etcetera.stores.gs_client import Connection, as_json
 from etcetera.stores.gs_insert import insert
-from etcetera.stores.gs_publish import NONCE, Publication, Resource, Target, generation, look
+from etcetera.stores.gs_publish import NONCE, Publication, Resource, Target, look
 from etcetera.stores.gs_temporary import Temporary, remove_objects
 from etcetera.stores.gs_upload import LIMITS, NO_COPIES, make_public
 
@@ -125,9 +124,10 @@ class ComposedUpload:
                 "metadata": {NONCE: self.temporary.nonce},
             },
         }
-        answer = await self._connection.call(
+        return await self._connection.call(
             "POST",
             f"{self._connection.object_path(target)}/compose",
+            as_json,
             query={} if condition is None else {"ifGenerationMatch": condition},
             headers={"Content-Type": "application/json"},
             body=(json.dumps(wanted).encode(),),
@@ -135,10 +135,6 @@ class ComposedUpload:
             expected={404, 412},
             attempts=None if condition is None else 1,
         )
-        with answering(self._connection.place):
-            resource = answer.json()
-            generation(resource)
-            return resource
 
     async def end(self, error: BaseException | None) -> None:
         """Remove the parts.

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ _CLOUD_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """What acting for a service account takes."""
 EARLY = timedelta(minutes=5)
 """How long before its end a token is renewed: longer than any request may take to begin."""
+_PAUSE_SECONDS = 60.0
+"""How long a token that ends soon is used all the same: some servers make none that last."""
 _TOKEN_SECONDS = 20.0
 """How long a server may take to make a token."""
 _LARGEST_KEY = 1 << 20
@@ -53,6 +56,8 @@ class Credentials:
     _google: Any = field(default=None, repr=False)
     _source: Any = field(default=None, repr=False)
     """Those that act for the service account that is impersonated."""
+    _renewed: float = field(default=-_PAUSE_SECONDS, repr=False)
+    """When that was tried last, by the monotonic clock."""
     _renewing: anyio.Lock = field(default_factory=anyio.Lock, repr=False)
 
     @property
@@ -112,9 +117,15 @@ class Credentials:
         token, expires = self._google.token, self.expires
         if not token or token == instead_of:
             return True
-        return expires is not None and expires - datetime.now(UTC) < EARLY
+        if expires is None:
+            return False
+        left = expires - datetime.now(UTC)
+        return left <= timedelta() or (
+            left < EARLY and time.monotonic() - self._renewed >= _PAUSE_SECONDS
+        )
 
     async def _renew(self, *, refused: bool) -> None:
+        self._renewed = time.monotonic()
         try:
             await anyio.to_thread.run_sync(self._in_thread, self._google.refresh)
         except NetworkError:

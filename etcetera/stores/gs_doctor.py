@@ -139,9 +139,9 @@ class _Examination:
             "fields": f"kind,prefixes,{_FIELDS}",
         }
         try:
-            answer = await ask(self.connection, self.connection.list_path(), query, _ANSWERS)
+            page = await ask(self.connection, self.connection.list_path(), query, _ANSWERS)
             with answering(self.connection.place):
-                self._take(answer.json())
+                self._take(page)
         except Refused as refusal:
             self.findings.append(self._meaning(refusal))
             return self.findings[-1].check == "list"
@@ -194,14 +194,15 @@ class _Examination:
             text = f"{self.connection.place.endpoint} does not answer as Google Storage ({refusal})"
             return problem("endpoint", text, self._correction())
         if self.anonymous:
-            text = f"without credentials the repository must not be listed ({refusal})"
+            text = f"without credentials the repository cannot be listed ({refusal})"
             return problem("list", text, self._who())
         if refusal.status == 401:
             text = f"the server does not take the token of these credentials ({refusal})"
             return problem("access", text, f"{self._correction()}, or log in again")
         return problem(
             "list",
-            f"the credentials must not list the repository ({refusal}): etc ls -r cannot work",
+            f"the credentials have no right to list the repository ({refusal}): etc ls -r cannot "
+            "work",
             "ask the bucket's owner for the right storage.objects.list",
         )
 

@@ -26,7 +26,7 @@ from etcetera.stores.common import Refused
 from etcetera.stores.place import Place
 
 # What comes of answers that lack something or hold nonsense.
-_SENSELESS = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+_SENSELESS = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 _XML_FIELD = re.compile(r"<(Code|Message|Details)>([^<]*)</\1>")
 _NO_BUCKET = re.compile(r"(?i)bucket does not exist")
 _REQUESTER_PAYS = re.compile(r"(?i)requester pays|UserProjectMissing|userProject")

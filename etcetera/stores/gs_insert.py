@@ -5,8 +5,7 @@ import secrets
 
 from etcetera.stores import Data, Sent
 from etcetera.stores.gs_checksum import encoded
-from etcetera.stores.gs_client import Connection
-from etcetera.stores.gs_errors import answering
+from etcetera.stores.gs_client import Connection, as_json
 from etcetera.stores.gs_publish import NONCE, Resource
 
 
@@ -55,9 +54,10 @@ async def insert(
         query["ifGenerationMatch"] = condition
     if public:
         query["predefinedAcl"] = "publicRead"
-    answer = await connection.call(
+    return await connection.call(
         "POST",
         f"/upload{connection.list_path()}",
+        as_json,
         query=query,
         headers={"Content-Type": f"multipart/related; boundary={boundary}"},
         body=(head.encode(), data, f"\r\n--{boundary}--\r\n".encode()),
@@ -66,5 +66,3 @@ async def insert(
         expected={404, 409, 412},
         attempts=attempts,
     )
-    with answering(connection.place):
-        return answer.json()

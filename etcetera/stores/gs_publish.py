@@ -16,7 +16,7 @@ from etcetera.errors import AlreadyExists, EtceteraError, NetworkError, NotAllow
 from etcetera.stores import ObjectInfo, patience
 from etcetera.stores.common import Refused, replaced, time_from
 from etcetera.stores.gs_checksum import encoded
-from etcetera.stores.gs_client import Connection
+from etcetera.stores.gs_client import Connection, as_json
 from etcetera.stores.gs_errors import answering, no_bucket, no_credentials
 from etcetera.stores.place import Place
 
@@ -46,8 +46,12 @@ async def look(connection: Connection, key: str, *, blind: bool = False) -> Reso
         NotAllowed: Nothing can be said about the object; NoCredentials where there are none.
     """
     try:
-        answer = await connection.call(
-            "GET", connection.object_path(key), query={"fields": FIELDS}, expected={403, 404}
+        found = await connection.call(
+            "GET",
+            connection.object_path(key),
+            as_json,
+            query={"fields": FIELDS},
+            expected={403, 404},
         )
     except Refused as refusal:
         if refusal.status == 404 and connection.bucket_seen:
@@ -55,7 +59,9 @@ async def look(connection: Connection, key: str, *, blind: bool = False) -> Reso
         # Google says 403 of an absent object to whoever must not list the bucket.
         try:
             query = {"prefix": key, "maxResults": "1", "fields": "kind"}
-            await connection.call("GET", connection.list_path(), query=query, expected={404})
+            await connection.call(
+                "GET", connection.list_path(), as_json, query=query, expected={404}
+            )
         except Refused as nothing:
             raise no_bucket(connection.place) from nothing
         except NotAllowed as error:
@@ -70,8 +76,7 @@ async def look(connection: Connection, key: str, *, blind: bool = False) -> Reso
             raise no_credentials(connection.place) from refusal
         raise NotAllowed(f"{refusal}; check the right storage.objects.get") from refusal
     connection.bucket_seen = True
-    with answering(connection.place):
-        return answer.json()
+    return found
 
 
 def describe(place: Place, name: str, resource: Resource) -> ObjectInfo:

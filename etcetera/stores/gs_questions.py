@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 
@@ -9,7 +10,7 @@ from etcetera.errors import NetworkError
 from etcetera.findings import Finding, fine, problem, warning
 from etcetera.stores import ObjectInfo
 from etcetera.stores.common import Refused
-from etcetera.stores.gs_client import Answer, Connection, Query
+from etcetera.stores.gs_client import Connection, Query, as_json
 from etcetera.stores.gs_errors import answering
 from etcetera.stores.ranges import parse_content_range
 
@@ -24,7 +25,7 @@ _FIRST, _STOP = 2, 10
 
 async def ask(
     connection: Connection, path: str, query: Query, expected: Collection[str | int]
-) -> Answer:
+) -> dict[str, Any]:
     """Ask the JSON API for something.
 
     Raises:
@@ -33,7 +34,9 @@ async def ask(
         EtceteraError: Any other.
     """
     with answering(connection.place), anyio.fail_after(ANSWER_SECONDS):
-        return await connection.call("GET", path, query=query, expected=expected, attempts=ATTEMPTS)
+        return await connection.call(
+            "GET", path, as_json, query=query, expected=expected, attempts=ATTEMPTS
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ async def check_reading(connection: Connection, found: ObjectInfo) -> list[Findi
         return [
             problem(
                 "read",
-                f"{found.key} must not be read ({refusal}): etc pull cannot work",
+                f"{found.key} cannot be read ({refusal}): etc pull cannot work",
                 "ask the bucket's owner for the right storage.objects.get",
             )
         ]

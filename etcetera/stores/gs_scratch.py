@@ -7,6 +7,7 @@ One name beside the archives, and the one below ``.etcetera/`` under which uploa
 import shlex
 from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -14,11 +15,11 @@ import anyio
 from etcetera.errors import EtceteraError, NetworkError, NotAllowed
 from etcetera.findings import RESERVED
 from etcetera.stores.common import GRACE_SECONDS, Refused, uninterrupted
-from etcetera.stores.gs_client import Connection
+from etcetera.stores.gs_client import Connection, as_done, as_json
 from etcetera.stores.gs_errors import answering
 from etcetera.stores.gs_publish import NONCE
 from etcetera.stores.gs_temporary import Temporary, abort, delete
-from etcetera.stores.gs_xml import parse, text
+from etcetera.stores.gs_xml import as_xml, text
 
 _T = TypeVar("_T")
 
@@ -84,9 +85,10 @@ class Scratch:
         if public:
             headers["x-goog-acl"] = "public-read"
         try:
-            answer = await self.connection.call(
+            begun = await self.connection.call(
                 "POST",
                 self.connection.xml_path(self.temporary.key),
+                partial(as_xml, "InitiateMultipartUploadResult"),
                 query={"uploads": ""},
                 headers=headers,
                 writes=True,
@@ -94,7 +96,7 @@ class Scratch:
                 attempts=1,
             )
             with answering(self.connection.place):
-                upload = text(parse(answer.body, "InitiateMultipartUploadResult"), "UploadId")
+                upload = text(begun, "UploadId")
         except NetworkError:
             self._unsure = True
             raise
@@ -125,14 +127,14 @@ class Scratch:
 
     async def _unknown_uploads(self) -> list[str]:
         """The ids of uploads whose beginning was not answered."""
-        answer = await self.connection.call(
+        page = await self.connection.call(
             "GET",
             self.connection.xml_path(),
+            partial(as_xml, "ListMultipartUploadsResult"),
             query={"uploads": "", "prefix": self.temporary.key, "max-uploads": "10"},
             writes=True,
         )
         with answering(self.connection.place):
-            page = parse(answer.body, "ListMultipartUploadsResult")
             ids = [text(one, "UploadId") for one in page.findall("Upload")]
         return [one for one in ids if one not in self.uploads]
 
@@ -151,14 +153,15 @@ class Scratch:
 
     async def _generations(self, key: str) -> list[str]:
         """Of all versions of an object, also those that a bucket keeps when it is removed."""
-        answer = await self.connection.call(
+        page = await self.connection.call(
             "GET",
             self.connection.list_path(),
+            as_json,
             query={"prefix": key, "versions": "true", "fields": "items(name,generation)"},
             expected={400, 404},
         )
         with answering(self.connection.place):
-            items = answer.json().get("items") or ()
+            items = page.get("items") or ()
             return [str(one["generation"]) for one in items if one["name"] == key]
 
     async def _delete_version(self, key: str, generation: str) -> None:
@@ -166,6 +169,7 @@ class Scratch:
             await self.connection.call(
                 "DELETE",
                 self.connection.object_path(key),
+                as_done,
                 query={"generation": generation},
                 writes=True,
                 expected={404},

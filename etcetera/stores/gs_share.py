@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
-from etcetera.errors import NotAllowed, StoreError, UsageError
+from etcetera.errors import NotAllowed, UsageError
 from etcetera.stores import PinnedRange, SharedUrl
 from etcetera.stores.gs_client import Connection
 
@@ -60,13 +60,14 @@ async def sign_url(
 
 async def _etag(connection: Connection, key: str, generation: str) -> str:
     """Return the ETag by which the XML API, which serves links, knows a version."""
-    answer = await connection.call(
-        "HEAD", connection.xml_path(key), query={"generation": generation}, writes=True
+    etag = await connection.call(
+        "HEAD",
+        connection.xml_path(key),
+        lambda answer: answer.headers["ETag"],
+        query={"generation": generation},
+        writes=True,
     )
-    etag = answer.headers.get("ETag", "").removeprefix("W/").strip('"')
-    if not etag:
-        raise StoreError(f"{connection.place.endpoint} tells no ETag; share the whole")
-    return etag
+    return etag.removeprefix("W/").strip('"')
 
 
 def _to_sign(

@@ -11,14 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Self
 
 from etcetera.errors import InvalidName, NetworkError
 from etcetera.stores import UploadInfo
 from etcetera.stores.common import Refused, check_key, time_from
-from etcetera.stores.gs_client import Connection
+from etcetera.stores.gs_client import Connection, as_done, as_json
 from etcetera.stores.gs_errors import answering, no_bucket
-from etcetera.stores.gs_xml import following, parse, text
+from etcetera.stores.gs_xml import as_xml, following, text
 
 RESERVED = ".etcetera/"
 PAGE = 100
@@ -83,6 +84,7 @@ async def abort(connection: Connection, key: str, upload: str) -> None:
         await connection.call(
             "DELETE",
             connection.xml_path(key),
+            as_done,
             query={"uploadId": upload},
             writes=True,
             expected=NO_UPLOAD,
@@ -94,7 +96,12 @@ async def delete(connection: Connection, key: str, generation: str = "") -> None
     query = {"ifGenerationMatch": generation} if generation else {}
     with suppress(Refused):
         await connection.call(
-            "DELETE", connection.object_path(key), query=query, writes=True, expected={404, 412}
+            "DELETE",
+            connection.object_path(key),
+            as_done,
+            query=query,
+            writes=True,
+            expected={404, 412},
         )
 
 
@@ -125,13 +132,12 @@ async def list_objects(
     seen: set[str] = set()
     for _ in range(PAGES):
         try:
-            answer = await connection.call(
-                "GET", connection.list_path(), query=query, expected={404}
+            page = await connection.call(
+                "GET", connection.list_path(), as_json, query=query, expected={404}
             )
         except Refused as refusal:
             raise no_bucket(connection.place) from refusal
         with answering(connection.place):
-            page = answer.json()
             items, token = page.get("items") or [], page.get("nextPageToken") or ""
             mine = [one for one in items if str(one["name"]).startswith(prefix)]
         for resource in mine:
@@ -155,9 +161,10 @@ async def list_parts(
     """
     number = 0
     while True:
-        answer = await connection.call(
+        page = await connection.call(
             "GET",
             connection.xml_path(key),
+            partial(as_xml, "ListPartsResult"),
             query={
                 "uploadId": upload,
                 "max-parts": str(PAGE),
@@ -168,7 +175,6 @@ async def list_parts(
         )
         before = number
         with answering(connection.place):
-            page = parse(answer.body, "ListPartsResult")
             parts = [
                 (
                     int(text(one, "PartNumber")),
@@ -225,13 +231,17 @@ async def _idle_uploads(
     markers: list[str] = []
     while True:
         try:
-            answer = await connection.call(
-                "GET", connection.xml_path(), query=query, writes=True, expected={404, 405, 501}
+            page = await connection.call(
+                "GET",
+                connection.xml_path(),
+                partial(as_xml, "ListMultipartUploadsResult"),
+                query=query,
+                writes=True,
+                expected={404, 405, 501},
             )
         except Refused:
             return  # it has no such uploads
         with answering(connection.place):
-            page = parse(answer.body, "ListMultipartUploadsResult")
             uploads = [
                 (text(one, "Key"), text(one, "UploadId"), _time(text(one, "Initiated")))
                 for one in page.findall("Upload")

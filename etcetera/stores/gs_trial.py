@@ -35,7 +35,7 @@ from etcetera.stores.gs_questions import ATTEMPTS, check_reading
 from etcetera.stores.gs_scratch import Scratch
 from etcetera.stores.gs_temporary import NO_UPLOAD, abort, list_parts
 from etcetera.stores.gs_upload import NO_MULTIPART, publish_from
-from etcetera.stores.gs_xml import completion
+from etcetera.stores.gs_xml import as_xml, completion
 
 _PART = 5 << 20
 """Bytes: no part but the last may be shorter."""
@@ -78,6 +78,8 @@ class _Trial:
     scratch: Scratch
     findings: list[Finding]
     public: bool
+    _begins: bool = False
+    """Whether an upload can be begun."""
     _nonce: str = field(default_factory=lambda: secrets.token_hex(16))
 
     async def run(self) -> None:
@@ -91,6 +93,9 @@ class _Trial:
                 self.findings += await check_reading(self.connection, info)
             with reporting(self.findings, "uploads"):
                 await self._try_upload(info)
+            if not self._begins:
+                self.findings.append(unknown("public", "not tried: no upload can be begun there"))
+                return
             upload = ""
             with reporting(self.findings, "public"):
                 upload = await self._begin_public()
@@ -115,7 +120,8 @@ class _Trial:
             self.findings.append(
                 warning(
                     "write",
-                    f"objects must not be written ({_short(error)}): etc push cannot work",
+                    f"objects cannot be written ({_short(error)}): datasets can be pulled, not "
+                    "pushed",
                     "ask the bucket's owner for the role Storage Object User "
                     "(roles/storage.objectUser), if you want to push",
                 )
@@ -165,6 +171,7 @@ class _Trial:
                 )
             )
             return
+        self._begins = True
         data = os.urandom(_PART + _MORE)
         first, rest = data[:_PART], data[_PART:]
         await self._try_checksum(upload, rest)
@@ -181,15 +188,15 @@ class _Trial:
         check_content(self.connection.place, "what became of two parts", made, len(data), crc32c)
         self.findings.append(fine("uploads", "an archive comes to be from its parts"))
         source = generation(made)
-        if not await self._try_condition(source):
-            return
         with reporting(self.findings, "moving"):
-            await self._try_move(source, info, len(data), crc32c)
+            if await self._try_condition(source):
+                await self._try_move(source, info, len(data), crc32c)
 
     async def _put_part(self, upload: str, number: int, data: bytes, crc32c: int) -> str:
-        answer = await self.connection.call(
+        return await self.connection.call(
             "PUT",
             self.connection.xml_path(self.scratch.temporary.key),
+            lambda answer: answer.headers["ETag"],
             query={"partNumber": str(number), "uploadId": upload},
             headers={"x-goog-hash": f"crc32c={encoded(crc32c)}"},
             body=(data,),
@@ -197,7 +204,6 @@ class _Trial:
             expected={400, "BadDigest"},
             attempts=ATTEMPTS,
         )
-        return answer.headers.get("ETag", "")
 
     async def _try_checksum(self, upload: str, data: bytes) -> None:
         """Send a part whose checksum is that of other bytes."""
@@ -221,6 +227,7 @@ class _Trial:
             await self.connection.call(
                 "POST",
                 self.connection.xml_path(self.scratch.temporary.key),
+                partial(as_xml, "CompleteMultipartUploadResult"),
                 query={"uploadId": upload},
                 headers={"Content-Type": "application/xml"},
                 body=(completion(etags),),
@@ -291,21 +298,18 @@ class _Trial:
         """Begin an upload that everybody could read; return the id of what was begun."""
         if any(one.check == "public" and one.status == "problem" for one in self.findings):
             return await self.scratch.begin(NO_MULTIPART, public=False)
-        self.findings[:] = [one for one in self.findings if one.check != "public"]
         try:
-            upload = await self.scratch.begin(_ANY_REFUSAL | NO_MULTIPART, public=True)
+            upload = await self.scratch.begin(_ANY_REFUSAL, public=True)
         except (Refused, NotAllowed) as error:
-            if isinstance(error, Refused) and error.is_one_of(NO_MULTIPART):
-                text = "not tried: the server has no multipart uploads"
-                self.findings.append(unknown("public", text))
-                return ""
-            text = f"the bucket lets no object be public ({_short(error)})"
+            text = f"no object can be made public there ({_short(error)})"
+            self.findings[:] = [one for one in self.findings if one.check != "public"]
             if self.public:
                 advice = "remove public = true and let a policy of the bucket allow reading"
                 self.findings.append(problem("public", text, advice))
             else:
                 self.findings.append(fine("public", f"{text}; public = true would not work"))
             return await self.scratch.begin(NO_MULTIPART, public=False)
+        self.findings[:] = [one for one in self.findings if one.check != "public"]
         text = "the server does not refuse public = true; nothing was made public"
         self.findings.append(fine("public", text))
         return upload

@@ -29,7 +29,7 @@ from etcetera.stores.common import (
     uninterrupted,
 )
 from etcetera.stores.gs_checksum import checksum, combine, encoded
-from etcetera.stores.gs_client import Connection
+from etcetera.stores.gs_client import Answer, Connection, as_json
 from etcetera.stores.gs_errors import answering
 from etcetera.stores.gs_publish import (
     NONCE,
@@ -48,7 +48,7 @@ from etcetera.stores.gs_temporary import (
     list_parts,
     remove_objects,
 )
-from etcetera.stores.gs_xml import completion, parse, text
+from etcetera.stores.gs_xml import as_xml, completion, text
 
 # Cloud Storage documentation, "Quotas and limits", XML API multipart uploads.
 LIMITS = PartLimits(min_part=5 << 20, max_part=5 << 30, max_parts=10_000)
@@ -57,7 +57,7 @@ COMPLETE_SECONDS = 600.0
 NO_MULTIPART = frozenset[str | int]({404, 405, 501, "NotImplemented"})
 """What servers answer that have no multipart uploads: Google's test server, and other ones."""
 NO_COPIES = "Google Storage copies no parts of objects"
-_NO_MOVE = frozenset[str | int]({403, 404, 405, 501, "notImplemented", 412})
+_NO_MOVE = frozenset[str | int]({400, 403, 404, 405, 412, 501})
 _NO_REWRITE = frozenset[str | int]({404, 412})
 
 _logger = logging.getLogger("etcetera")
@@ -114,9 +114,10 @@ class GsUpload:
         if self.target.public:
             headers["x-goog-acl"] = "public-read"
         try:
-            answer = await self._connection.call(
+            self._upload = await self._connection.call(
                 "POST",
                 self._connection.xml_path(self._key),
+                _upload_id,
                 query={"uploads": ""},
                 headers=headers,
                 writes=True,
@@ -127,8 +128,6 @@ class GsUpload:
             if self._connection.google:
                 raise StoreError(f"{refusal}; nothing was sent") from refusal
             raise NoMultipart from refusal
-        with answering(self._connection.place):
-            self._upload = text(parse(answer.body, "InitiateMultipartUploadResult"), "UploadId")
         if self._lost:
             _logger.warning("%s", self._maybe_left())
 
@@ -180,20 +179,16 @@ class GsUpload:
         """Send one part; see :class:`etcetera.stores.Upload`."""
         check_part(number, len(data), self.part_size, LIMITS.max_parts)
         crc32c = encoded(await checksum(data))
-        answer = await self._connection.call(
+        etag = await self._connection.call(
             "PUT",
             self._connection.xml_path(self._key),
+            lambda answer: answer.headers["ETag"],
             query={"partNumber": str(number), "uploadId": self._upload},
             headers={"x-goog-hash": f"crc32c={crc32c}"},
             body=(data,),
             sent=sent,
             writes=True,
         )
-        etag = answer.headers.get("ETag", "")
-        if not etag:
-            raise StoreError(
-                f"{self._connection.place.endpoint} took part {number} without an ETag"
-            )
         self._parts[number] = {"ETag": etag, "CRC32C": crc32c, "Size": str(len(data))}
 
     async def copy_part(
@@ -237,6 +232,7 @@ class GsUpload:
             await self._connection.call(
                 "POST",
                 self._connection.xml_path(self._key),
+                partial(as_xml, "CompleteMultipartUploadResult"),
                 query={"uploadId": self._upload},
                 headers={"Content-Type": "application/xml"},
                 body=(completion(etags),),
@@ -302,6 +298,10 @@ class GsUpload:
         return f"an upload of {self.target.name} may be left; look with: etc clean -r"
 
 
+def _upload_id(answer: Answer) -> str:
+    return text(as_xml("InitiateMultipartUploadResult", answer), "UploadId")
+
+
 async def check_retention(connection: Connection) -> None:
     """Refuse to begin in a bucket in which what is temporary could never be removed.
 
@@ -309,18 +309,16 @@ async def check_retention(connection: Connection) -> None:
         NotAllowed: It has a retention policy, or holds whatever is new.
     """
     try:
-        answer = await connection.call(
+        bucket = await connection.call(
             "GET",
             f"/storage/v1/b/{connection.place.bucket}",
+            as_json,
             query={"fields": "retentionPolicy,defaultEventBasedHold"},
             expected={403, 404, 405, 501},
         )
     except Refused:  # not everybody may know; then the move will tell
         return
-    with answering(connection.place):
-        bucket = answer.json()
-        held = bucket.get("retentionPolicy") or bucket.get("defaultEventBasedHold")
-    if held:
+    if bucket.get("retentionPolicy") or bucket.get("defaultEventBasedHold"):
         raise NotAllowed(
             f"{connection.place.url}: the bucket keeps whatever is written (a retention policy, or "
             "holds), so an archive cannot be put together there; let it fit into one part "
@@ -342,9 +340,10 @@ async def publish_from(
     bucket = connection.place.bucket
     if connection.moves:
         try:
-            answer = await connection.call(
+            return await connection.call(
                 "POST",
                 f"{connection.object_path(key)}/moveTo/o/{quote(target, safe='')}",
+                as_json,
                 query=query,
                 writes=True,
                 expected=_NO_MOVE,
@@ -354,14 +353,12 @@ async def publish_from(
             if refusal.status == 412 or await look(connection, key) is None:
                 raise
             connection.moves = False
-        else:
-            with answering(connection.place):
-                return answer.json()
     path = f"{connection.object_path(key)}/rewriteTo/b/{bucket}/o/{quote(target, safe='')}"
     while True:
-        answer = await connection.call(
+        rewritten = await connection.call(
             "POST",
             path,
+            as_json,
             query=query,
             writes=True,
             expected=_NO_REWRITE,
@@ -369,7 +366,6 @@ async def publish_from(
             seconds=COMPLETE_SECONDS,
         )
         with answering(connection.place):
-            rewritten = answer.json()
             if rewritten["done"]:
                 return dict(rewritten["resource"])
             query["rewriteToken"] = str(rewritten["rewriteToken"])
@@ -385,6 +381,7 @@ async def make_public(connection: Connection, key: str, info: ObjectInfo) -> Non
         await connection.call(
             "POST",
             f"{connection.object_path(key)}/acl",
+            as_json,
             query={"generation": info.etag},
             headers={"Content-Type": "application/json"},
             body=(b'{"entity": "allUsers", "role": "READER"}',),

@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+from etcetera.stores.gs_client import Answer
 
-def parse(body: bytes, root: str) -> ElementTree.Element:
+
+def as_xml(root: str, answer: Answer) -> ElementTree.Element:
     """Return the root of a document, all names in it without their namespaces.
 
     Args:
-        body: Of an answer, of bounded length.
         root: What the document has to be.
+        answer: Of bounded length.
 
     Raises:
         ValueError: It is none, or another one, or declares entities.
     """
+    body = answer.body
     # Entities are how a small document becomes a large one.
     if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
         raise ValueError("the answer declares entities")

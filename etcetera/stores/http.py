@@ -260,7 +260,7 @@ def _refusal(shown: str, status: int, said: str) -> EtceteraError:
         return DatasetNotFound(f"There is nothing at {shown}; check the link, or ask for a new one")
     if status in (400, 401, 403):  # rclone answers 400 where a signature is too old
         return NotAllowed(
-            f"{shown} must not be read (status {status}): check that the link is whole, or ask for "
+            f"{shown} cannot be read (status {status}): check that the link is whole, or ask for "
             "a new one"
         )
     if status in (408, 429) or (status >= 500 and status not in (501, 505)):

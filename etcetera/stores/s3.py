@@ -72,10 +72,12 @@ async def open_s3_store(settings: RepositorySettings) -> AsyncIterator["S3Store"
         ConfigError: The URL names no bucket, or has a query or a fragment.
     """
     if not {"?", "#"}.isdisjoint(settings.url):
-        raise ConfigError(f"{redact_url(settings.url)!r}: an s3:// URL has neither ? nor #")
+        raise ConfigError(
+            f"{redact_url(settings.url)!r}: an s3:// URL has neither ? nor #; take it out"
+        )
     bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
-        raise ConfigError(f"{redact_url(settings.url)!r} names no bucket: s3://bucket/prefix")
+        raise ConfigError(f"{redact_url(settings.url)!r} names no bucket; write s3://bucket/prefix")
     prefix = prefix.strip("/")
     place = Place(url=f"s3://{bucket}/{prefix}".rstrip("/"), bucket=bucket)
     connection = Connection(settings, place)

@@ -5,24 +5,22 @@ that happens in a worker thread, in small pieces that let the event loop go on.
 """
 
 import asyncio
-import gzip
-import json
 import logging
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from etcetera.errors import ConfigError, NetworkError, NotAllowed
+from etcetera.findings import IS_FOUND
 from etcetera.settings import RepositorySettings, redact_url
 from etcetera.stores import Data, Sent, patience
 from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
 from etcetera.stores.place import Place
 from etcetera.stores.s3_errors import answering, no_credentials, translate
+from etcetera.stores.s3_models import model_loader
 from etcetera.stores.sending import OutgoingBody
 
 _logger = logging.getLogger("etcetera")
@@ -181,7 +179,9 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
     from etcetera.stores.s3_session import LimitedSession
 
     session = AioSession(profile=settings.profile)
-    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    session.register_component(
+        "data_loader", model_loader(session.get_config_variable("data_path"))
+    )
     keys = {
         "aws_access_key_id": settings.aws_access_key_id,
         "aws_secret_access_key": settings.aws_secret_access_key,
@@ -220,7 +220,9 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
     if "@" in client.meta.endpoint_url:
         raise ConfigError(f"the endpoint URL of {place.endpoint} must hold no user or secret")
     if not anonymous and patience.travels_in_the_clear(client.meta.endpoint_url):
-        _logger.warning("%s is not encrypted: everybody on the way can read", place.endpoint)
+        _logger.warning(
+            "%s is not encrypted: everybody on the way can read", place.endpoint, extra=IS_FOUND
+        )
     return client, anonymous
 
 
@@ -246,38 +248,3 @@ def _use_regional_endpoint(context: dict[str, Any], **_: object) -> None:
     # Botocore would sign links for s3.amazonaws.com, which knows neither new buckets nor regions
     # that have to be opted into: it redirects to another host, where the signature is wrong.
     context.pop("use_global_endpoint", None)
-
-
-@cache
-def _loader(search_path: str | None) -> Any:
-    """Return what finds and parses botocore's models; shared, as they are large."""
-    from botocore.loaders import create_loader
-
-    loader = create_loader(search_path)
-    loader.file_loader = _ModelFiles()
-    # Botocore looks through the directories of 400 services to say that it knows this one; a model
-    # that is missing is an error all the same.
-    loader.list_available_services = _services
-    return loader
-
-
-def _services(type_name: str) -> list[str]:  # noqa: ARG001 - botocore's signature
-    return ["s3", "sts", "sso", "sso-oidc", "signin"]
-
-
-class _ModelFiles:
-    """Reads models as botocore does, in half the time.
-
-    Botocore keeps the order of keys by a class of its own for that, which any ``dict`` does. One
-    model is parsed in 10 ms, during which no other thread runs.
-    """
-
-    def exists(self, path: str) -> bool:
-        return any(Path(path + suffix).is_file() for suffix in (".json", ".json.gz"))
-
-    def load_file(self, path: str) -> Any:
-        if Path(f"{path}.json").is_file():
-            return json.loads(Path(f"{path}.json").read_bytes())
-        if Path(f"{path}.json.gz").is_file():
-            return json.loads(gzip.decompress(Path(f"{path}.json.gz").read_bytes()))
-        return None

@@ -1,9 +1,9 @@
 """What is wrong between here and a bucket: asked for step by step, nothing is written."""
 
+import logging
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -21,35 +21,19 @@ from etcetera.findings import (
 )
 from etcetera.stores import ObjectInfo
 from etcetera.stores.common import Refused
-from etcetera.stores.reach import check_clock, reach, seconds_behind
+from etcetera.stores.reach import check_clock, seconds_behind
 from etcetera.stores.s3_client import Connection
-from etcetera.stores.s3_errors import answering
+from etcetera.stores.s3_errors import ELSEWHERE, answering
 from etcetera.stores.s3_publish import describe
+from etcetera.stores.s3_reach import examine_credentials, look_for_server
 from etcetera.stores.s3_trial import try_writing
 from etcetera.stores.s3_trial_reading import ATTEMPTS, check_reading
 
 ANSWER_SECONDS = 20.0
 """How long to wait for the answer to one question."""
 
-_ORIGINS = {
-    "explicit": "a key in the settings",
-    "env": "a key in the environment (AWS_ACCESS_KEY_ID)",
-    "shared-credentials-file": "a key in the AWS credentials file (~/.aws/credentials)",
-    "config-file": "a key in the AWS configuration file (~/.aws/config)",
-    "custom-process": "a key from the program that the AWS profile names",
-    "sso": "single sign-on",
-    "login": "aws login",
-    "assume-role": "a role that the AWS profile assumes",
-    "assume-role-with-web-identity": "a role, by a web identity token",
-    "container-role": "the role of this container",
-    "iam-role": "the role of this instance",
-}
-_ELSEWHERE = {
-    "PermanentRedirect",
-    "TemporaryRedirect",
-    "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException",
-}
+_logger = logging.getLogger("etcetera")
+
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
 _ANSWERS = frozenset[str | int]({301, 307, 400, 401, 403})
 """What a refused listing is answered with."""
@@ -82,22 +66,16 @@ async def examine(
         public: Whether what is pushed should be readable by everybody.
         write: Whether to try also what has to be written.
     """
-    from botocore.utils import get_environ_proxies
-
     try:
         client = await connection.get_client()
     except EtceteraError as error:
         return [failure("credentials" if isinstance(error, NotAllowed) else "endpoint", error)]
+    _logger.info("It is at %s", connection.place.endpoint)
     examination = _Examination(connection, prefix, str(client.meta.region_name))
     client.meta.events.register("response-received.s3", examination.heard)
     findings = examination.findings
-    findings.append(_credentials(connection, client._request_signer._credentials))
-    reached = await reach(
-        connection.place.endpoint,
-        "endpoint_url or region",
-        proxied=bool(get_environ_proxies(connection.place.endpoint)),
-        anonymous=connection.anonymous,
-    )
+    findings.append(examine_credentials(connection, client._request_signer._credentials))
+    reached = await look_for_server(connection)
     findings.append(reached)
     if reached.status == "problem":
         return findings
@@ -107,34 +85,14 @@ async def examine(
     key = f"{prefix}{RESERVED}{secrets.token_hex(8)}"
     if write and not connection.anonymous:
         await try_writing(connection, key, findings, public=public)
+        if {"read", "ranges"}.isdisjoint(one.check for one in findings):  # nothing to try it on
+            await examination.read()
     else:
         await examination.read()
         why = "needs credentials" if connection.anonymous else "etc doctor --write tries it"
         what = "conditional writes, checksums, part copy and public objects were not tried"
         findings.append(unknown("write", what, why))
     return findings
-
-
-def _credentials(connection: Connection, credentials: Any) -> Finding:
-    """Say which there are and where they come from, and nothing of what they are."""
-    if connection.anonymous:
-        return warning(
-            "credentials",
-            "there are none: a bucket that everybody may read can be pulled from, not pushed to",
-            "set aws_access_key_id and aws_secret_access_key, or a profile, in ~/.etc.toml",
-        )
-    text = _ORIGINS.get(credentials.method, f"found by {credentials.method}")
-    if connection.profile and credentials.method != "explicit":
-        text += f", profile {connection.place.show(connection.profile)}"
-    # Of those that botocore renews itself.
-    ends = getattr(credentials, "_expiry_time", None)
-    if ends is not None:
-        text += f", until {ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        if ends < datetime.now(UTC):
-            return problem("credentials", f"{text}: expired", "log in again, or renew them")
-    elif credentials.token:
-        text += ", for a while: it has a session token"
-    return fine("credentials", text)
 
 
 @dataclass(slots=True)
@@ -180,8 +138,11 @@ class _Examination:
             found, go_on = [failure("bucket", error)], False
         except EtceteraError as error:
             found, go_on = [self._no_answer(error)], False
-        clock = check_clock(self.heard.behind, "servers refuse what is signed with such a time")
-        self.findings += [clock, *self._region(), *found]
+        meaning = "servers refuse what is signed with such a time"
+        self.findings.append(check_clock(self.heard.behind, meaning))
+        if found[0].check != "region":
+            self.findings += self._region()
+        self.findings += found
         return go_on
 
     def _no_answer(self, error: EtceteraError) -> Finding:
@@ -219,23 +180,25 @@ class _Examination:
                 f"the signatures of this machine have another time than the server ({said})",
                 "set the clock of this machine",
             )
-        if code in _ELSEWHERE:
+        if code in ELSEWHERE:
+            region = self.connection.place.show(self.heard.region)
             return problem(
                 "region",
                 f"the bucket is in another region, or at another server ({said})",
-                "correct region and endpoint_url",
+                f'write region = "{region}"' if region else "correct region and endpoint_url",
             )
         if refusal.status not in (401, 403):
-            return failure("endpoint", refusal)
+            advice = "check url and endpoint_url, or ask whoever runs the server"
+            return problem("endpoint", said, advice)
         if self.connection.anonymous:
             return problem(
                 "list",
-                f"without credentials the repository must not be listed ({said})",
+                f"without credentials the repository cannot be listed ({said})",
                 "set aws_access_key_id and aws_secret_access_key, or a profile, in ~/.etc.toml",
             )
         return problem(
             "list",
-            f"the credentials must not list the repository ({said}): etc ls -r cannot work",
+            f"the credentials have no right to list the repository ({said}): etc ls -r cannot work",
             "ask the bucket's owner for the right s3:ListBucket",
         )
 

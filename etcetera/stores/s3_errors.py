@@ -28,6 +28,15 @@ _EXPIRED = {
     "RequestExpired",
     "TokenRefreshRequired",
 }
+ELSEWHERE = {
+    "301",  # of a HEAD request, whose answer has no code
+    "307",
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+}
+"""What is answered for a bucket of another region, or at another server."""
 _NO_LISTS = {"AccessControlListNotSupported", "InvalidBucketAclWithObjectOwnership"}
 _REFUSED_LISTS = {*_NO_LISTS, "AccessDenied", "NotImplemented", "InvalidArgument"}
 _PASSING = {
@@ -125,7 +134,10 @@ def translate(
     ):
         return NetworkError(f"{_describe_failure(error, place)}; check the network and try again")
     if isinstance(error, ResponseParserError):
-        return NetworkError(f"{place.endpoint} does not answer like an S3 server; is it one?")
+        return NetworkError(
+            f"{place.endpoint} does not answer like an S3 server; check endpoint_url, and "
+            "what lies between here and the server"
+        )
     if isinstance(error, RuntimeError) and "credentials are still expired" in str(error):
         return ExpiredCredentials(f"{place.url}: the credentials are expired; renew them")
     if isinstance(error, exceptions.BotoCoreError):
@@ -186,6 +198,14 @@ def _translate_answer(
         return NotAllowed(
             f"{place.url}: the clock of this machine is wrong ({code}): it says {here}, the server "
             f"says {there}; set it"
+        )
+    if code in ELSEWHERE:
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region = response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
+        what = f'region = "{place.show(region)}"' if region else "region, or correct endpoint_url"
+        return ConfigError(
+            f"{place.url}: the bucket is in another region, or at another server ({said}); set "
+            f"{what} in ~/.etc.toml"
         )
     if status in (401, 403) or code in ("AccessDenied", "InvalidAccessKeyId"):
         return NotAllowed(f"{place.url} refuses ({said}); check the credentials and their rights")

@@ -8,10 +8,9 @@ from typing import Any
 import anyio
 
 from etcetera.errors import EtceteraError, NotAllowed, StoreError
-from etcetera.stores.common import GRACE_SECONDS, uninterrupted
+from etcetera.stores.common import GRACE_SECONDS, Refused, uninterrupted
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import answering
-from etcetera.stores.s3_publish import look
 from etcetera.stores.s3_trial_reading import ATTEMPTS
 from etcetera.stores.s3_unfinished import abort
 
@@ -102,12 +101,29 @@ class Scratch:
         try:
             for version in self._versions:
                 await self._remove_object(VersionId=version)
+            # A write whose answer was lost has left a version that nobody has told of.
+            found = await self._newest()
+            while found and found not in self._versions:
+                self._versions.append(found)
+                await self._remove_object(VersionId=found)
+                found = await self._newest()
         except NotAllowed:
             await self._remove_object()
             raise
-        if not self._versions or await look(self.connection, self.key, blind=True):
+        if found is not None:
             await self._remove_object()
         self._wrote = False
+
+    async def _newest(self) -> str | None:
+        """The version of the object that is there, empty if it has none; ``None`` if it is gone."""
+        try:
+            answer = await self.connection.call(
+                "head_object", expected={403, 404}, attempts=ATTEMPTS, Key=self.key
+            )
+        except Refused as refusal:
+            # Who must not list the bucket is told 403 of what is gone as well.
+            return None if refusal.status == 404 or self._versions else ""
+        return str(answer.get("VersionId") or "")
 
     async def _remove_object(self, **arguments: Any) -> None:
         await self.connection.call("delete_object", writes=True, Key=self.key, **arguments)

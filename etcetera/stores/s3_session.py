@@ -1,9 +1,11 @@
 """How requests are sent; imports aiobotocore, so it is imported only when that is needed."""
 
+import re
 from typing import Any
 
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
+from botocore.parsers import ResponseParserError
 
 from etcetera.errors import NetworkError
 
@@ -11,8 +13,13 @@ LONGEST_ANSWER = 2 << 20
 """Bytes of an answer that is read as a whole; 1000 of the longest keys take 1.5 MiB."""
 
 
+_LISTING = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?(?:List|Error\b)")
+"""How what is got as a whole begins: ListBucketResult and the like, by other names on some servers.
+Of an error botocore knows what to do."""
+
+
 class LimitedSession(AIOHTTPSession):  # type: ignore[misc]
-    """Takes no more of an answer into memory than any honest one has."""
+    """Takes no more of an answer into memory than any honest one has, and believes no other."""
 
     async def send(self, request: Any) -> Any:
         """Send *request*; the body of an object is left to whoever asked for it."""
@@ -27,7 +34,10 @@ class LimitedSession(AIOHTTPSession):  # type: ignore[misc]
         limited = AioAWSResponse(
             response.url, response.status_code, response.headers, _Limited(response.raw)
         )
-        await limited.content
+        body = await limited.content
+        if request.method == "GET" and response.status_code < 300 and not _LISTING.match(body):
+            # Botocore would take a sign-in page for an empty listing, or for a passing trouble.
+            raise ResponseParserError("another document than a listing")
         return limited
 
 

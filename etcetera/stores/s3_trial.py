@@ -137,9 +137,10 @@ class _Trial:
         except Refused as refusal:
             if refusal.status == 403:
                 self.findings.append(
-                    problem(
+                    warning(
                         "write",
-                        f"objects must not be written ({refusal}): etc push cannot work",
+                        f"objects cannot be written ({refusal}): datasets can be pulled, not "
+                        "pushed",
                         "ask the bucket's owner for the right s3:PutObject, if you want to push",
                     )
                 )

@@ -33,7 +33,7 @@ async def check_reading(connection: Connection, found: ObjectInfo) -> list[Findi
         return [
             problem(
                 "read",
-                f"{found.key} must not be read ({refusal}): etc pull cannot work",
+                f"{found.key} cannot be read ({refusal}): etc pull cannot work",
                 "ask the bucket's owner for the right s3:GetObject",
             )
         ]

@@ -6,8 +6,10 @@ there were enough, and are given batches of files that have passed every check o
 
 import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,6 +23,20 @@ from etcetera.transfer.workers import Workers, workers_beside
 
 _BATCH = 512 * KiB
 """Bytes of files that a process gets at once."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Files for one process, and what has to wait for them."""
+
+    entries: list[Entry] = field(default_factory=list)
+    contents: list[Buffer] = field(default_factory=list)
+    paths: set[str] = field(default_factory=set)
+    """Of all that is there once the batch is done."""
+    links: list[Callable[[], None]] = field(default_factory=list)
+    """Make hard links to them."""
+    size: int = 0
+    written: "Future[Plain]" = field(default_factory=Future)
 
 
 class Crowd:
@@ -41,11 +57,9 @@ class Crowd:
         self._starting: Future[Workers | None] | None = None
         self._processes: Workers | None = None
         self._pool: ThreadPoolExecutor
-        self._entries: list[Entry] = []
-        self._contents: list[Buffer] = []
-        self._size = 0
         self._window = 0
-        self._pending: deque[Future[Plain]] = deque()
+        self._batch = _Batch()
+        self._pending: deque[_Batch] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -57,8 +71,8 @@ class Crowd:
         traceback: TracebackType | None,
     ) -> None:
         """End the processes, once they have written what they are at."""
-        for future in self._pending:
-            future.cancel()
+        for batch in self._pending:
+            batch.written.cancel()
         self._stack.close()
 
     def take(self, entry: Entry, content: Buffer, tally: Tally) -> bool:
@@ -74,19 +88,45 @@ class Crowd:
         """
         if self._processes is None and not self._is_ready(entry):
             return False
-        self._entries.append(entry)
-        self._contents.append(content)
-        self._size += BLOCK + len(content)
-        if self._size >= _BATCH:
+        batch = self._batch
+        batch.entries.append(entry)
+        batch.contents.append(content)
+        batch.paths.add(entry.path)
+        batch.size += BLOCK + len(content)
+        if batch.size >= _BATCH:
             self._send(tally)
         return True
 
+    def link(self, entry: Entry, make: Callable[[], None], tally: Tally) -> None:
+        """Make a hard link: now, or once the file that it is a link to is written.
+
+        Args:
+            entry: The link.
+            make: Makes it, in this thread.
+            tally: Gets what has been written meanwhile.
+        """
+        while self._pending and self._pending[0].written.done():
+            self._collect(tally)
+        for batch in (self._batch, *self._pending):
+            if entry.target in batch.paths:
+                break
+        else:
+            make()
+            return
+        batch.paths.add(entry.path)
+        batch.links.append(make)
+        batch.size += BLOCK
+        if batch is self._batch and batch.size >= _BATCH:
+            self._send(tally)
+        elif batch.size >= 2 * _BATCH:  # Links must not pile up.
+            self.wait(tally)
+
     def wait(self, tally: Tally) -> None:
         """Return once everything taken is written, and counted in *tally*."""
-        if self._entries:
+        if self._batch.entries:
             self._send(tally)
         while self._pending:
-            tally.merge(self._pending.popleft().result())
+            self._collect(tally)
 
     def _is_ready(self, entry: Entry) -> bool:
         if self._starting is not None:
@@ -107,7 +147,15 @@ class Crowd:
     def _send(self, tally: Tally) -> None:
         assert self._processes is not None  # noqa: S101 - for the type checker
         if len(self._pending) == self._window:
-            tally.merge(self._pending.popleft().result())
+            self._collect(tally)
+        batch, self._batch = self._batch, _Batch()
         write = self._processes.write
-        self._pending.append(self._pool.submit(write, self._entries, self._contents))
-        self._entries, self._contents, self._size = [], [], 0
+        batch.written = self._pool.submit(write, batch.entries, batch.contents)
+        self._pending.append(batch)
+
+    def _collect(self, tally: Tally) -> None:
+        """Wait for the oldest batch."""
+        batch = self._pending.popleft()
+        tally.merge(batch.written.result())
+        for make in batch.links:
+            make()

@@ -7,6 +7,7 @@ judges headers, paths and links. Once there were many small files, worker proces
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from etcetera.errors import UnsafeArchive
@@ -146,7 +147,13 @@ class _Unpacking:
                 f"{entry.path!r} is a hard link to {entry.target!r}, and not both of them are "
                 "asked for; of this archive, pull everything"
             )
-        self.wait()  # What it is a link to may be on its way.
+        make = partial(self._make_hard_link, entry)
+        if self._crowd is None:
+            make()
+        else:
+            self._crowd.link(entry, make, self.tally)
+
+    def _make_hard_link(self, entry: Entry) -> None:
         self.tally.add(*self._writer.hard_link(entry))
 
 

@@ -16,7 +16,7 @@ from tests.fake_gs.errors import (
     no_object,
     user_project_missing,
 )
-from tests.fake_gs.model import Blob, Bucket
+from tests.fake_gs.model import Blob, Bucket, Identity
 
 if TYPE_CHECKING:
     from tests.fake_gs.state import FakeGS
@@ -69,6 +69,11 @@ _ROUTES = [
             {"POST": "objects.rewrite"},
         ),
         (
+            f"{_JSON}/(?P<bucket>[^/]+)/o/(?P<name>[^/]+)"
+            "/copyTo/b/(?P<other_bucket>[^/]+)/o/(?P<other_name>[^/]+)",
+            {"POST": "objects.copy"},
+        ),
+        (
             "/download/storage/v1/b/(?P<bucket>[^/]+)/o/(?P<name>[^/]+)",
             {"GET": "objects.get"},
         ),
@@ -103,20 +108,6 @@ class Seen:
     """Bytes of the body, as far as it was read."""
     status: int = 0
     """Of the answer, if there was one."""
-
-
-@dataclass(slots=True)
-class Identity:
-    """Who asks, and what they may."""
-
-    name: str = ""
-    """Nobody's is empty."""
-    permissions: frozenset[str] | None = frozenset()
-    """``None``: everything."""
-
-    def may(self, permission: str) -> bool:
-        """Whether *permission* is theirs everywhere."""
-        return self.permissions is None or permission in self.permissions
 
 
 @dataclass(slots=True)
@@ -172,6 +163,10 @@ class Call:
             return int(text)
         except ValueError:
             raise invalid(f"Invalid value '{text}' for '{key}'.", "invalidParameter") from None
+
+    def flag(self, key: str) -> bool:
+        """Return a parameter that is true or false."""
+        return self.query.get(key, "").lower() == "true"
 
     async def body(self) -> bytes:
         """Return all that was sent."""

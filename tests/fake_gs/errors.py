@@ -78,7 +78,9 @@ class Refusal(Exception):
         """Return the answer of the XML API."""
         if self.status == 304:
             return self.as_json()
-        elements = {"Code": self.code, "Message": self.text, **self.more, "Details": self.message}
+        elements = {"Code": self.code, "Message": self.text, **self.more}
+        if self.code != "AuthenticationRequired":
+            elements["Details"] = self.message
         inner = "".join(f"<{name}>{escape(text)}</{name}>" for name, text in elements.items())
         return web.Response(
             status=self.status,

@@ -100,6 +100,18 @@ def answer(status: int, *, headers: Mapping[str, str] | None = None) -> Fault:
     return fault
 
 
+def error_in_success() -> Fault:
+    """Answer 200, with an error in XML: as the end of a multipart upload may."""
+
+    async def fault(call: Call, serve: Serve) -> web.StreamResponse:
+        await call.body()
+        text = "We encountered an internal error. Please try again."
+        refusal = Refusal(500, "backendError", text, "InternalError", text)
+        return web.Response(body=refusal.as_xml().body, content_type="application/xml")
+
+    return fault
+
+
 def unauthorized() -> Fault:
     """Answer as if the token had just expired."""
 
@@ -174,7 +186,8 @@ def stall(*, served: bool = False, stop: int | None = None) -> Fault:
         if told is not None and stop is not None:
             await send_start(call, told, stop)
         request = call.request
-        while request.transport is not None and not request.transport.is_closing():
+        # Until who asked gives up.
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return Gone()
 

@@ -5,8 +5,9 @@ import hashlib
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from tests.fake_gs.calls import Call, Identity
+from tests.fake_gs.calls import Call
 from tests.fake_gs.errors import Refusal, invalid_credentials
+from tests.fake_gs.model import Identity
 
 LONGEST = 7 * 24 * 3600
 """Seconds that a signed URL may be good at most."""

@@ -80,9 +80,9 @@ async def patch_object(call: Call) -> web.Response:
 
 
 def _listed(call: Call, bucket: Bucket) -> Iterable[Blob]:
-    if call.query.get("softDeleted") == "true":
+    if call.flag("softDeleted"):
         return bucket.soft_deleted
-    return bucket.versions() if call.query.get("versions") == "true" else bucket.objects.values()
+    return bucket.versions() if call.flag("versions") else bucket.objects.values()
 
 
 def _key(name: str, generation: int = 0) -> tuple[bytes, int]:
@@ -114,7 +114,7 @@ async def list_objects(call: Call) -> web.Response:
             continue
         if folder:
             found[_key(folder)] = folder
-        if not folder or (folder == name and query.get("includeTrailingDelimiter") == "true"):
+        if not folder or (folder == name and call.flag("includeTrailingDelimiter")):
             found[_key(name, blob.generation)] = blob
     places = sorted(place for place in found if f"{place[0].decode()}#{place[1]:020}" > after)
     page = [found[place] for place in places[:most]]
@@ -221,6 +221,14 @@ async def rewrite_object(call: Call) -> web.Response:
         server.rewrites[token] = rewrite
         return reply(call, answer | {"rewriteToken": token})
     server.rewrites.pop(token, None)
+    made = _copy(call, source, target, given)
+    answer["resource"] = made.resource(server.endpoint, full=full(call))
+    return reply(call, answer)
+
+
+def _copy(call: Call, source: Blob, target: Bucket, given: dict[str, Any]) -> Blob:
+    """Store a copy, which is described as the source or as was given."""
+    server = call.server
     made = _copy_of(server.next_generation(), server.clock(), source, target, call.other_name)
     if given:
         made.fields = {"storageClass": target.storage_class}
@@ -230,8 +238,19 @@ async def rewrite_object(call: Call) -> web.Response:
         made.acl = {"project-owners-123456789012": "OWNER"}
     server.apply_acl(target, made, call.query.get("destinationPredefinedAcl"))
     server.store(target, made)
-    answer["resource"] = made.resource(server.endpoint, full=full(call))
-    return reply(call, answer)
+    return made
+
+
+async def copy_object(call: Call) -> web.Response:
+    """Copy an object in one call."""
+    given = await call.json()
+    bucket, target = call.bucket(), call.bucket(call.other_bucket)
+    source = call.blob(bucket, "storage.objects.get", generation=call.integer("sourceGeneration"))
+    old = _need_to_write(call, target, call.other_name)
+    check_query(call.query, source, "ifSource")
+    check_json(call, old)
+    made = _copy(call, source, target, given)
+    return reply(call, made.resource(call.server.endpoint, full=full(call)))
 
 
 async def compose_objects(call: Call) -> web.Response:
@@ -247,7 +266,7 @@ async def compose_objects(call: Call) -> web.Response:
     old = _need_to_write(call, bucket, call.name)
     blobs = []
     for one in sources:
-        generation = int(one["generation"]) if "generation" in one else None
+        generation = int(one["generation"]) if one.get("generation") else None
         blob = call.blob(bucket, "storage.objects.get", one.get("name", ""), generation)
         wanted = one.get("objectPreconditions") or {}
         check_query({key: str(value) for key, value in wanted.items()}, blob)
@@ -260,7 +279,7 @@ async def compose_objects(call: Call) -> web.Response:
     made.has_md5 = False
     server.apply_acl(bucket, made, call.query.get("destinationPredefinedAcl"))
     server.store(bucket, made)
-    if call.query.get("deleteSourceObjects") == "true":
+    if call.flag("deleteSourceObjects"):
         for blob in blobs:
             if bucket.objects.get(blob.name) is blob:
                 server.remove(bucket, blob)
@@ -294,6 +313,7 @@ HANDLERS = {
     "objects.list": list_objects,
     "objects.move": move_object,
     "objects.rewrite": rewrite_object,
+    "objects.copy": copy_object,
     "objects.compose": compose_objects,
     "objects.restore": restore_object,
 }

@@ -36,8 +36,10 @@ async def token(call: Call) -> web.Response:
     seconds = int(server.token_seconds)
     if form.get("grant_type") == _JWT_BEARER:
         found = server.read_assertion(form.get("assertion", ""))
-        own = f"http://{call.request.host}/token"
-        if found is None or found[1].get("aud") not in (own, "https://oauth2.googleapis.com/token"):
+        if found is None or found[1].get("aud") not in (
+            "https://oauth2.googleapis.com/token",
+            f"http://{call.request.host}/token",
+        ):
             return _refused("invalid_grant", "Invalid JWT Signature.")
         account, claims = found
         if not claims.get("scope"):

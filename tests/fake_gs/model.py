@@ -67,12 +67,26 @@ def _varint(number: int) -> bytes:
 
 
 @dataclass(slots=True)
+class Identity:
+    """Who asks, and what they may."""
+
+    name: str = ""
+    """Nobody's is empty."""
+    permissions: frozenset[str] | None = frozenset()
+    """``None``: everything."""
+
+    def may(self, permission: str) -> bool:
+        """Whether *permission* is theirs everywhere."""
+        return self.permissions is None or permission in self.permissions
+
+
+@dataclass(slots=True)
 class Blob:
     """One generation of an object."""
 
     bucket: str
     name: str
-    data: bytes
+    data: bytes = field(repr=False)
     generation: int
     created: float
     updated: float
@@ -91,9 +105,16 @@ class Blob:
     """When it stopped being the live one."""
     soft_deleted: float | None = None
     crc32c: str = ""
+    _md5: str = ""
 
     def __post_init__(self) -> None:
         self.crc32c = self.crc32c or crc32c(self.data)
+
+    @property
+    def md5(self) -> str:
+        """Return the digest, which is computed only once."""
+        self._md5 = self._md5 or md5(self.data)
+        return self._md5
 
     @property
     def path(self) -> str:
@@ -116,13 +137,13 @@ class Blob:
         """Return the entity tag of the XML API: the MD5, if there is one."""
         if not self.has_md5:
             return f'"-{self.etag}"'
-        return f'"{hashlib.md5(self.data, usedforsecurity=False).hexdigest()}"'
+        return f'"{base64.b64decode(self.md5).hex()}"'
 
     @property
     def hashes(self) -> list[str]:
         """Return the values of ``x-goog-hash``, each on a line of its own."""
         found = [f"crc32c={self.crc32c}"]
-        return [*found, f"md5={md5(self.data)}"] if self.has_md5 else found
+        return [*found, f"md5={self.md5}"] if self.has_md5 else found
 
     def resource(self, endpoint: str, *, full: bool = False) -> dict[str, Any]:
         """Describe it as the JSON API does.
@@ -152,7 +173,7 @@ class Blob:
             "timeFinalized": rfc3339(self.created),
         }
         if self.has_md5:
-            found["md5Hash"] = md5(self.data)
+            found["md5Hash"] = self.md5
         optional: dict[str, Any] = {
             "metadata": dict(self.metadata),
             "componentCount": self.components,
@@ -182,7 +203,7 @@ class Blob:
 class Part:
     """One part of a multipart upload."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     at: float
 
     @property
@@ -213,9 +234,11 @@ class Session:
     """Of the request that began it: it has the conditions."""
     resource: dict[str, Any]
     started: float
+    identity: Identity
+    """Who began it; to go on, it is enough to know its address."""
     length: int | None = None
     """As promised when it began."""
-    data: bytearray = field(default_factory=bytearray)
+    data: bytearray = field(default_factory=bytearray, repr=False)
     result: Blob | None = None
     cancelled: bool = False
 
@@ -257,6 +280,8 @@ class Bucket:
     noncurrent: list[Blob] = field(default_factory=list)
     soft_deleted: list[Blob] = field(default_factory=list)
     uploads: dict[str, Multipart] = field(default_factory=dict)
+    ended: dict[str, Blob | None] = field(default_factory=dict)
+    """What completed uploads have made; ``None`` for those that were aborted."""
 
     def find(self, name: str, generation: int | None = None) -> Blob | None:
         """Return the live object, or some generation of it."""

@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 from aiohttp import web
 
@@ -55,15 +56,14 @@ async def _answer(server: FakeGS, request: web.BaseRequest) -> web.StreamRespons
     if call.headers.get("expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-    answer: web.StreamResponse | None = None
-    if server.fault is not None:
-        answer = await server.fault(call)
-    if answer is None:
-        rule = next((one for one in server.rules if one.takes(call)), None)
-        if rule is None:
-            answer = await _serve(call)
-        else:
-            answer = await rule.fault(call, lambda: _serve(call))
+    try:
+        answer = await server.fault(call) if server.fault is not None else None
+        if answer is None:
+            rule = next((one for one in server.rules if one.takes(call)), None)
+            honest = partial(_serve, call)
+            answer = await (rule.fault(call, honest) if rule else honest())
+    except Refusal as refusal:  # of the hook, or of a fault
+        answer = call.refuse(refusal)
     if not isinstance(answer, Gone):
         call.seen.status = answer.status
     if not answer.prepared:
@@ -87,14 +87,13 @@ async def fake_gs(server: FakeGS | None = None) -> AsyncIterator[FakeGS]:
             return await _answer(server, request)
         except (ConnectionError, web.HTTPException):
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 -- is an error at the end
             bugs.append(traceback.format_exc())
-            raise
+            return web.Response(status=501, text=bugs[-1])  # nobody tries again then
 
     # What comes compressed is to be kept so.
-    runner = web.ServerRunner(
-        web.Server(handle, access_log=None, auto_decompress=False), shutdown_timeout=0.1
-    )
+    served = web.Server(handle, access_log=None, auto_decompress=False)
+    runner = web.ServerRunner(served, shutdown_timeout=0.1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -140,7 +139,8 @@ def fake_gs_thread(server: FakeGS | None = None) -> Iterator[FakeGS]:
     thread.start()
     ready.wait(READY_SECONDS)
     try:
-        yield server
+        if not failures:
+            yield server
     finally:
         if not loop.is_closed():
             loop.call_soon_threadsafe(over.set)

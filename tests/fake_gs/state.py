@@ -55,6 +55,10 @@ class FakeGS(People):
     """How many bytes a call copies at most; with ``None``, all."""
     early_conditions: bool = False
     """Whether a resumable upload is refused when it begins, if its conditions do not hold."""
+    json_range_hashes: bool = False
+    """Whether the JSON API tells the checksums of the whole with a range of it."""
+    remembers_uploads: bool = True
+    """Whether to complete or abort a multipart upload twice is no error, as at Google's."""
     complete_tells_generation: bool = True
     """Whether the end of a multipart upload says which generation it made."""
     _generation: int = 0

@@ -141,11 +141,12 @@ async def start_session(call: Call) -> web.Response:
     resource["name"] = name
     length = call.headers.get("x-upload-content-length")
     key = secrets.token_urlsafe(24)
-    session = Session(bucket.name, call.query | {"name": name}, resource, server.clock())
+    query = call.query | {"name": name}
+    session = Session(bucket.name, query, resource, server.clock(), call.identity)
     session.length = int(length) if length else None
     server.sessions[key] = session
-    query = f"uploadType=resumable&upload_id={key}"
-    location = f"http://{call.request.host}{call.path}?{query}"
+    address = f"http://{call.request.host}{call.path}"
+    location = f"{address}?uploadType=resumable&upload_id={key}"
     return web.Response(headers={"Location": location, "X-GUploader-UploadID": key})
 
 
@@ -158,6 +159,7 @@ def _session(call: Call) -> Session:
         raise Refusal(499, "clientClosedRequest", "Client Closed Request")
     if call.server.clock() > session.started + call.server.session_seconds:
         raise Refusal(404, "uploadSessionExpired", "The upload session has expired.")
+    call.identity = session.identity
     return session
 
 
@@ -210,7 +212,7 @@ async def put_piece(call: Call) -> web.Response:
     if total is None or len(session.data) < total:
         return _incomplete(call, session)
     if len(session.data) > total:
-        raise invalid("More bytes were sent than there should be.", "dataLoss")
+        raise invalid("More bytes were sent than there should be.")
     blob = finish(call, bucket, session.resource, session.query, bytes(session.data))
     session.result = blob
     session.data.clear()

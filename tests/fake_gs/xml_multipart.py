@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from tests.fake_gs.calls import Call
 from tests.fake_gs.conditions import refuse_xml_conditions
 from tests.fake_gs.errors import Refusal, invalid, no_upload, wrong_digest
-from tests.fake_gs.model import Bucket, Multipart, Part, crc32c, md5, rfc3339
+from tests.fake_gs.model import Blob, Bucket, Multipart, Part, crc32c, md5, rfc3339
 from tests.fake_gs.uploads import read_hash_header
 from tests.fake_gs.xml_api import check_digests, may_write, read_acl, read_fields
 
@@ -44,7 +44,8 @@ async def initiate(call: Call) -> web.Response:
     """Begin an upload."""
     body = await call.body()
     server, bucket = call.server, call.bucket()
-    may_write(call, bucket)
+    call.need("storage.multipartUploads.create", bucket)
+    call.need("storage.objects.create", bucket)
     refuse_xml_conditions(call)
     if body:
         raise invalid("A multipart upload begins without a body.")
@@ -62,6 +63,7 @@ async def put_part(call: Call) -> web.Response:
     """Take a part."""
     data = await call.body()
     bucket = call.bucket()
+    call.need("storage.multipartUploads.create", bucket)
     call.need("storage.objects.create", bucket)
     refuse_xml_conditions(call)
     number = call.integer("partNumber")
@@ -193,11 +195,15 @@ def _wrong(code: str, text: str) -> Refusal:
 
 
 async def complete(call: Call) -> web.Response:
-    """Make an object of the parts."""
+    """Make an object of the parts; who asks again is told again."""
     body = await call.body()
     server, bucket = call.server, call.bucket()
+    call.need("storage.multipartUploads.create", bucket)
     may_write(call, bucket)
     refuse_xml_conditions(call)
+    key = call.query["uploadId"]
+    if server.remembers_uploads and (made := bucket.ended.get(key)) is not None:
+        return _completed(call, made)
     upload = _upload(call, bucket)
     data = _assemble(call, upload, _wanted(body))
     told = read_hash_header(call).get("crc32c")
@@ -207,23 +213,32 @@ async def complete(call: Call) -> web.Response:
     blob.has_md5 = False
     server.apply_acl(bucket, blob, upload.acl)
     server.store(bucket, blob)
-    del bucket.uploads[call.query["uploadId"]]
+    del bucket.uploads[key]
+    bucket.ended[key] = blob
+    return _completed(call, blob)
+
+
+def _completed(call: Call, blob: Blob) -> web.Response:
     headers = CIMultiDict({"ETag": blob.xml_etag})
     headers.add("x-goog-hash", f"crc32c={blob.crc32c}")
-    if server.complete_tells_generation:
+    if call.server.complete_tells_generation:
         headers["x-goog-generation"] = str(blob.generation)
         headers["x-goog-metageneration"] = "1"
     inner = element("Location", f"http://{call.request.host}{call.path}")
-    inner += element("Bucket", bucket.name) + element("Key", call.name)
+    inner += element("Bucket", blob.bucket) + element("Key", blob.name)
     return xml("CompleteMultipartUploadResult", inner + element("ETag", blob.xml_etag), headers)
 
 
 async def abort(call: Call) -> web.Response:
-    """Forget an upload and its parts."""
-    bucket = call.bucket()
+    """Forget an upload and its parts; that may be asked for twice."""
+    server, bucket = call.server, call.bucket()
     call.need("storage.multipartUploads.abort", bucket)
+    key = call.query["uploadId"]
+    if server.remembers_uploads and bucket.ended.get(key, bucket) is None:
+        return web.Response(status=204)
     _upload(call, bucket)
-    del bucket.uploads[call.query["uploadId"]]
+    del bucket.uploads[key]
+    bucket.ended[key] = None
     return web.Response(status=204)
 
 

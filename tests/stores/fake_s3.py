@@ -161,12 +161,13 @@ class FakeS3:
             marker = numbers[most - 1]
             more = f"<IsTruncated>true</IsTruncated><NextPartNumberMarker>{marker}"
             more += "</NextPartNumberMarker>"
-        return Answer(body=f"<R>{parts}{more}</R>".encode())
+        return Answer(body=f"<ListPartsResult>{parts}{more}</ListPartsResult>".encode())
 
     def _uploads(self) -> Answer:
         """All uploads, whatever they are of."""
-        found = (f"<Upload><UploadId>{name}</UploadId></Upload>" for name in self.uploads)
-        return Answer(body=f"<R>{''.join(found)}</R>".encode())
+        found = "".join(f"<Upload><UploadId>{name}</UploadId></Upload>" for name in self.uploads)
+        root = "ListMultipartUploadsResult"
+        return Answer(body=f"<{root}>{found}</{root}>".encode())
 
     def _metadata(self, request: Request) -> dict[str, str]:
         if not self.keeps_metadata:

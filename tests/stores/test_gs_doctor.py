@@ -161,7 +161,7 @@ class TestCredentials:
         """A private bucket is not shown to nobody in particular."""
         found = await examine(replace(gs_settings, google_credentials=None), write=True)
         assert found["list"].status == "problem"
-        assert found["list"].message.startswith("without credentials the repository must not be")
+        assert found["list"].message.startswith("without credentials the repository cannot be")
         assert "google_credentials" in found["list"].advice
         assert found["rights"].status == "problem"
         assert found["write"].status == "unknown"
@@ -418,7 +418,7 @@ class TestBuckets:
         found = await examine(gs_settings, write=True)
         assert found["rights"].status == "unknown"
         assert found["write"].status == "warning"
-        assert "objects must not be written" in found["write"].message
+        assert "objects cannot be written" in found["write"].message
 
     async def test_few_rights_known(
         self, gs_settings: RepositorySettings, gs_server: FakeGS

@@ -11,7 +11,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
+from urllib.parse import quote
 
+import aiohttp
 import anyio
 import pytest
 
@@ -36,7 +38,7 @@ from etcetera.stores import (
     open_store,
     patience,
     s3,
-    s3_client,
+    s3_models,
     s3_publish,
 )
 from etcetera.stores.place import Place
@@ -82,7 +84,7 @@ async def test_first_request_does_not_block(moto_settings: RepositorySettings) -
     """From opening to the first answer the event loop never waits longer than 50 ms."""
 
     async def longest_pause() -> float:
-        s3_client._loader.cache_clear()
+        s3_models.model_loader.cache_clear()
         pauses = [0.0]
         async with anyio.create_task_group() as tasks:
 
@@ -674,9 +676,12 @@ async def test_public_on_moto(moto_settings: RepositorySettings) -> None:
     """SE-04: what is pushed to a public repository can be read by everybody, also unsigned."""
     async with open_store(replace(moto_settings, public=True)) as store:
         await push(store)
-        connection = cast(S3Store, store).connection
-        answer = await connection.call("get_object_acl", Key=f"{cast(S3Store, store).prefix}a.tgz")
-    assert any(grant["Permission"] == "READ" for grant in answer["Grants"])
+        key = quote(
+            f"{cast(S3Store, store).connection.place.bucket}/{cast(S3Store, store).prefix}a.tgz"
+        )
+    asked = f"{moto_settings.endpoint_url}/{key}?acl"
+    async with aiohttp.ClientSession() as client, client.get(asked) as answer:
+        assert "<Permission>READ</Permission>" in await answer.text()
 
 
 # Ending
@@ -813,7 +818,7 @@ async def test_body_stalls(fake: FakeS3, store: Store, monkeypatch: pytest.Monke
         await asyncio.sleep(1)
         return Answer(silent=True)
 
-    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.5)
     fake.tricks["get"] = [sleep]
     assert await read(store, 0, 10) == DATA[:10]
 
@@ -1003,6 +1008,36 @@ async def test_senseless_listing(fake: FakeS3, store: Store, entry: str) -> None
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"<html>Sign in", b"<!DOCTYPE html><html><body>Sign in</body></html>", b"{}",
+        b"<?xml version='1.0'?>\n<rss></rss>",
+    ],
+)  # fmt: skip
+async def test_no_listing(fake: FakeS3, store: Store, body: bytes) -> None:
+    """What is no listing at all is never taken for an empty one."""
+    fake.tricks["list"] = [Answer(body=body)] * 10
+    fake.tricks["uploads"] = [Answer(body=body)] * 10
+    for listed in (store.list(), store.unfinished(datetime.now(UTC))):
+        with pytest.raises(NetworkError, match="does not answer like an S3 server; check"):
+            assert [one async for one in listed]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed")]
+)
+@pytest.mark.parametrize("told", [True, False])
+async def test_wrong_region(fake: FakeS3, store: Store, status: int, code: str, told: bool) -> None:
+    """AU-05: where a detour does not help, it is the settings that have to be changed."""
+    if told:
+        fake.always["x-amz-bucket-region"] = "eu-west-3"
+    fake.tricks["list"] = [error(status, code)] * 10
+    advice = 'set region = "eu-west-3"' if told else "set region, or correct endpoint_url"
+    with pytest.raises(ConfigError, match=advice):
+        assert [one async for one in store.list()]
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         Answer(headers={"Last-Modified": "Mon, 02 Nov 2026 10:00:00 GMT"}, length=-1),
@@ -1061,3 +1096,24 @@ async def test_nothing_is_printed(
 def test_home_is_isolated() -> None:
     """The tests see no credentials of whoever runs them."""
     assert not (Path.home() / ".aws").exists()
+
+
+async def test_google_dialect(fake: FakeS3, store: Store) -> None:
+    """GS-05: Google's version of the protocol has no conditions, no CRC-32, and its own headers."""
+
+    def without_conditions(request: Request, serve: Callable[[], Answer]) -> Answer:
+        conditional = {"if-none-match", "if-match"} & request.headers.keys()
+        return error(400, "NotImplemented") if conditional else serve()
+
+    fake.tricks["complete"] = [without_conditions] * 4
+    await push(store)
+    with pytest.raises(AlreadyExists):
+        await push(store)
+    await push(store, b"new", overwrite=True)
+    parts = [request for request in fake.seen if request.operation == "part"]
+    assert all("content-md5" in request.headers for request in parts)
+    # What is between here and Google rewrites this one.
+    signed = [request.headers["authorization"].lower() for request in fake.seen]
+    assert not any("accept-encoding" in one for one in signed)
+    assert fake.objects["a.tgz"][0] == b"new"
+    assert fake.uploads == {}

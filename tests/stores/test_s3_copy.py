@@ -159,7 +159,10 @@ async def test_trouble_is_waited_out(fake: FakeS3, store: Store) -> None:
 async def test_endless_parts(fake: FakeS3, store: Store) -> None:
     """A server that lists the same again and again does not say what it has."""
     source = await info(store)
-    page = b"<R><IsTruncated>true</IsTruncated><NextPartNumberMarker>0</NextPartNumberMarker></R>"
+    page = (
+        b"<ListPartsResult><IsTruncated>true</IsTruncated>"
+        b"<NextPartNumberMarker>0</NextPartNumberMarker></ListPartsResult>"
+    )
     fake.tricks["parts"] = [Answer(body=page)] * 3
     with pytest.raises(CannotCopy, match="again and again"):
         await copy(store, source)

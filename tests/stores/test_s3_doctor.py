@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any, cast
 
 import pytest
 
+from etcetera.findings import RESERVED
 from etcetera.settings import RepositorySettings
 from etcetera.stores import open_store, patience, s3_doctor
 from etcetera.stores.s3 import S3Store
+from tests.fault_proxy import Rule, fault_proxy, lose_reply
 from tests.servers import RCLONE_BUCKET, S3Server
 from tests.stores.conftest import s3_settings
 from tests.stores.examining import MANY, examine, words
@@ -58,6 +61,23 @@ class TestRealServers:
         assert set(words(found).values()) == {"ok", "warning"}
         assert "If-Match" in found["conditional uploads"].message
         assert "CRC-32" in found["checksums"].message
+
+    @pytest.mark.parametrize("operation", ["put", "complete"])
+    @pytest.mark.parametrize("times", [1, 2])
+    async def test_lost_answers(
+        self, operation: str, times: int, moto_settings: RepositorySettings
+    ) -> None:
+        """A version that came of a write whose answer was lost is removed as well."""
+        async with (
+            fault_proxy(moto_settings.endpoint_url or "") as proxy,
+            open_store(replace(moto_settings, endpoint_url=proxy.endpoint)) as opened,
+        ):
+            store = cast(S3Store, opened)
+            enabled = {"Status": "Enabled"}
+            await store.connection.call("put_bucket_versioning", VersioningConfiguration=enabled)
+            proxy.plan(Rule(operation, lose_reply(), times=times, where=RESERVED))
+            await store.examine(write=True)
+            assert await names(store) == []
 
     async def test_rclone(
         self, rclone_settings: RepositorySettings, rclone_directory: Path
@@ -161,12 +181,19 @@ async def test_clock_refused(fake: FakeS3) -> None:
     ("answer", "check", "said"),
     [
         (error(400, "ExpiredToken"), "access", "the credentials are expired"),
-        (error(403, "AccessDenied"), "list", "the credentials must not list the repository"),
-        (error(403, "Nonsense"), "list", "the credentials must not list the repository"),
+        (
+            error(403, "AccessDenied"),
+            "list",
+            "the credentials have no right to list the repository",
+        ),
+        (error(403, "Nonsense"), "list", "the credentials have no right to list the repository"),
         (error(400, "Nonsense"), "endpoint", "s3://bucket: Nonsense: told\\nso\\u202e"),
         (error(501, "NotImplemented"), "endpoint", "s3://bucket refuses"),
         (error(503, "SlowDown"), "endpoint", "{endpoint} is in trouble"),
         (Answer(404, body=b"<html>Welcome"), "endpoint", "s3://bucket refuses (404: "),
+        (Answer(body=b"<html>Sign in"), "endpoint", "{endpoint} does not answer like an S3 server"),
+        (Answer(body=b""), "endpoint", "{endpoint} does not answer like an S3 server"),
+        (error(301, "PermanentRedirect"), "region", "the bucket is in another region, or at"),
         (Answer(silent=True), "endpoint", "the connection to {endpoint} broke off"),
     ],
 )
@@ -178,6 +205,7 @@ async def test_refused_lists(answer: Answer, check: str, said: str, fake: FakeS3
         findings = [one for one in await store.examine(write=False) if one.status == "problem"]
     assert findings[-1].check == check
     assert findings[-1].message.startswith(said.format(endpoint=fake.endpoint))
+    assert all(one.advice for one in findings)
 
 
 async def test_forbidden_names(fake: FakeS3) -> None:
@@ -196,6 +224,17 @@ async def test_region(fake: FakeS3) -> None:
     assert found["region"].status == "warning"
     assert found["region"].advice == 'write region = "eu-central-1"'
     assert "region" not in await examine(fake.settings(region="eu-central-1"))
+
+
+async def test_wrong_region(fake: FakeS3) -> None:
+    """Where a detour does not help, the region is a problem, and spoken of once."""
+    fake.always["x-amz-bucket-region"] = "eu-central-1"
+    fake.tricks["list"] = [error(400, "AuthorizationHeaderMalformed")] * MANY
+    async with open_store(fake.settings()) as store:
+        *others, last = await store.examine(write=False)
+    assert (last.check, last.status) == ("region", "problem")
+    assert last.advice == 'write region = "eu-central-1"'
+    assert "region" not in [one.check for one in others]
 
 
 async def test_in_the_clear(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:

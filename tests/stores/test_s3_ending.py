@@ -102,17 +102,29 @@ async def test_repeated_cancellation(
 
 async def test_complete_outlives_timeout_and_group(fake: FakeS3, store: Store) -> None:
     """UP-09: a Complete that runs is torn neither by a failing group nor by a timeout after."""
-    completing = asyncio.Event()
-    fake.tricks["complete"] = [slowly(completing, 0.15)]
+    completing, late = asyncio.Event(), asyncio.Event()
 
-    async def disturb() -> None:
+    def when_late(_: Request, serve: Callable[[], Answer]) -> "asyncio.Future[Answer]":
+        async def answer() -> Answer:
+            completing.set()
+            await late.wait()
+            return serve()
+
+        return asyncio.ensure_future(answer())
+
+    async def disturb(timeout: asyncio.Timeout) -> None:
         await completing.wait()
+        loop = asyncio.get_running_loop()
+        timeout.reschedule(loop.time())
+        loop.call_later(0.1, late.set)  # by when both have happened
         raise ZeroDivisionError
 
+    fake.tricks["complete"] = [when_late]
     with pytest.raises(BaseExceptionGroup):
-        async with asyncio.timeout(0.1), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(None) as timeout, asyncio.TaskGroup() as tasks:
             tasks.create_task(push(store))
-            tasks.create_task(disturb())
+            tasks.create_task(disturb(timeout))
+    assert timeout.expired()
     assert fake.objects["a.tgz"][0] == b"data"
     assert fake.operations.count("complete") == 1
 

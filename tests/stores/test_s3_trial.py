@@ -96,16 +96,27 @@ class TestTricks:
         assert [request.operation for request in asking] == ["create"]
         last = max(fake.seen.index(request) for request in asking)
         after = [request.operation for request in fake.seen[last + 1 :]]
-        assert set(after) <= {"abort", "parts", "delete"}
+        assert set(after) <= {"abort", "parts", "head", "delete"}
 
     @pytest.mark.parametrize("operation", ["put", "copy", "create", "part"])
     async def test_read_only(self, operation: str, fake: FakeS3) -> None:
-        """What must not be written is a problem, but where only updates need it."""
+        """Who may only read is told that pulling works; who may do half of it has a problem."""
         tricks(fake, operation, error(403, "AccessDenied"))
         found = await self.examine(fake)
-        status = {"copy": ("part copy", "warning"), "put": ("write", "problem")}
+        status = {"copy": ("part copy", "warning"), "put": ("write", "warning")}
         check, expected = status.get(operation, ("uploads", "problem"))
         assert found[check].status == expected
+
+    async def test_reading_without_writing(self, fake: FakeS3) -> None:
+        """Where nothing can be written, reading is tried on an archive that is there."""
+        tricks(fake, "put", error(403, "AccessDenied"))
+        fake.objects["flowers.tgz"] = bytes(100), {}
+        entry = "<Key>flowers.tgz</Key><Size>100</Size>"
+        entry += "<LastModified>2026-11-02T10:00:00Z</LastModified>"
+        body = f"<ListBucketResult><Contents>{entry}</Contents></ListBucketResult>"
+        tricks(fake, "list", Answer(body=body.encode()))
+        found = await examine(fake.settings(), write=True)
+        assert (found["write"].status, found["ranges"].status) == ("warning", "ok")
 
     async def test_copies_nothing(self, fake: FakeS3) -> None:
         """A server that says it has copied, and has not, is found out."""

@@ -20,7 +20,7 @@ from etcetera.errors import CorruptArchive, StoreError, UnsafeArchive
 from etcetera.transfer import crowd, flow
 from etcetera.transfer.archive import Archive
 from etcetera.transfer.crowd import Crowd
-from etcetera.transfer.extract import Extractor
+from etcetera.transfer.extract import Extractor, Writer
 from etcetera.transfer.in_order import read_in_order
 from etcetera.transfer.options import TransferOptions
 from etcetera.transfer.streamed import unpack_stream
@@ -143,6 +143,68 @@ async def test_same_as_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert trees.contents(processes) == trees.contents(thread)
 
 
+class TestHardLinks:
+    """Links to what processes write wait for their own target, and for nothing else."""
+
+    async def check(self, members: list[bytes], tmp_path: Path) -> None:
+        """Pull *members* with processes and without; both give the same."""
+        options = TransferOptions(threads=2)
+        pulled = await pull_from(dataset(FIRST, *members), tmp_path / "tree", options)
+        alone = await pull_from(dataset(FIRST, *members), tmp_path / "alone", small(threads=1))
+        assert pulled == alone
+        seen, expected = (trees.read(tmp_path / name) for name in ("tree", "alone"))
+        assert trees.contents(seen) == trees.contents(expected)
+
+    async def test_finished(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A link to a file that is there is made while others are on their way."""
+        linked = threading.Event()
+        write, hard_link_now = Workers.write, Writer.hard_link
+
+        def write_later(self: Workers, entries: Any, contents: Any) -> Any:
+            assert linked.wait(20), "the link waits for what it does not need"
+            return write(self, entries, contents)
+
+        def tell(self: Writer, entry: Any) -> Any:
+            linked.set()
+            return hard_link_now(self, entry)
+
+        monkeypatch.setattr(Workers, "write", write_later)
+        monkeypatch.setattr(Writer, "hard_link", tell)
+        link = hard_link(b"data/train/same", b"data/train/0")
+        await self.check([*MANY[:20], link, *MANY[20:]], tmp_path)
+
+    async def test_pending(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A link to a file on its way, and a link to that link, do not hold up what follows."""
+        monkeypatch.setattr(crowd, "_BATCH", 1024)
+        second = threading.Event()
+        write = Workers.write
+
+        def write_later(self: Workers, entries: Any, contents: Any) -> Any:
+            if any(entry.path == "data/train/0020" for entry in entries):
+                second.set()
+            assert second.wait(20), "what follows the link waits for it"
+            return write(self, entries, contents)
+
+        monkeypatch.setattr(Workers, "write", write_later)
+        links = [
+            hard_link(b"data/train/same", b"data/train/0000"),
+            hard_link(b"data/train/too", b"data/train/same"),
+        ]
+        await self.check([MANY[0], *links, MANY[20], *MANY[1:20]], tmp_path)
+
+    @pytest.mark.parametrize("batch", [2048, 512 << 10])
+    async def test_many(self, batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many links there are, and to whatever, each gets its file."""
+        monkeypatch.setattr(crowd, "_BATCH", batch)
+        one = [hard_link(b"data/train/one%d" % number, b"data/train/0000") for number in range(99)]
+        each = [
+            hard_link(b"data/train/each%d" % number, b"data/train/%04d" % (number // 2))
+            for number in range(300)
+        ]
+        pairs = [piece for pair in zip(MANY[1:301], each, strict=True) for piece in pair]
+        await self.check([MANY[0], *one, *pairs], tmp_path)
+
+
 @pytest.mark.parametrize(
     "last",
     [
@@ -151,8 +213,18 @@ async def test_same_as_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (file(b"data/train/0007"), directory(b"data/train/0007/")),
         (hard_link(b"data/train/0007", b"data/train/0008"),),
         (hard_link(b"data/train/new", b"data/train/later"), file(b"data/train/later", b"x")),
+        (hard_link(b"data/train/new", b"data/train/0007"), file(b"data/train/new", b"x")),
+        (hard_link(b"data/train/new", b"data/train/0007"), file(b"data/train/new/below", b"x")),
     ],
-    ids=["twice", "below a file", "a directory", "a hard link", "a link to what comes later"],
+    ids=[
+        "twice",
+        "below a file",
+        "a directory",
+        "a hard link",
+        "a link to what comes later",
+        "a link and a file",
+        "below a link",
+    ],
 )
 async def test_taken_paths(last: tuple[bytes, ...], tmp_path: Path) -> None:
     """PL-15: a path that another process has written, or may write later, is refused."""

@@ -26,7 +26,9 @@ def children() -> list[int]:
     """Processes that this one has started and not waited for."""
     found: list[int] = []
     for thread in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # A thread, or a child, that has just ended.
+        with suppress(
+            FileNotFoundError, ProcessLookupError
+        ):  # A thread, or a child, that has just ended.
             listed = (thread / "children").read_text().split()
             names = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in listed}
             found += [pid for pid, name in names.items() if b"etcetera.transfer.worker" in name]
