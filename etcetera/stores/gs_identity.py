@@ -1,6 +1,7 @@
 """Who asks Google Storage, as ``etc doctor`` says it; never what proves it."""
 
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio.to_thread
@@ -9,7 +10,7 @@ from etcetera.errors import EtceteraError, ExpiredCredentials
 from etcetera.findings import Finding, failure, fine, problem, warning
 from etcetera.stores.gs_client import Connection
 from etcetera.stores.gs_credentials import Credentials
-from etcetera.stores.reach import WRONG_SECONDS
+from etcetera.stores.reach import WRONG_SECONDS, span
 
 LOG_IN = (
     "log in with: gcloud auth application-default login; or set google_credentials in ~/.etc.toml "
@@ -77,7 +78,8 @@ async def check_token(credentials: Credentials, behind: float | None) -> Finding
     except EtceteraError as error:
         return failure("token", error)
     ends = credentials.expires
-    until = f", good until {ends:%Y-%m-%d %H:%M} UTC and then renewed" if ends else ""
+    left = (ends - datetime.now(UTC)).total_seconds() if ends else 0
+    until = f", good for {span(left)} and then renewed" if left > 0 else ""
     who = f" for {credentials.place.show(credentials.account)}" if credentials.account else ""
     return fine("token", f"the server of the credentials gives one{who}{until}")
 

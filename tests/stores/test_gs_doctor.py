@@ -46,6 +46,11 @@ def replace_key(file: Path, info: object) -> None:
         file.write_text(json.dumps(info))
 
 
+def read(file: Path) -> str:
+    """Return what a file holds."""
+    return file.read_text()
+
+
 def grant(server: FakeGS, *permissions: str) -> None:
     """Let the service account do only this."""
     (account,) = server.accounts.values()
@@ -264,6 +269,26 @@ class TestCredentials:
         assert words(found) == {"credentials": "warning", "endpoint": "problem"}
 
 
+async def test_secrets(
+    gs_settings: RepositorySettings, gs_server: FakeGS, private_key: Path
+) -> None:
+    """Neither the key nor a token is shown, also if a server says it again."""
+
+    async def echo(call: Call, serve: faults.Serve) -> web.StreamResponse:
+        refusal = Refusal(403, "forbidden", f"not with {call.headers['authorization']}")
+        return call.refuse(refusal)
+
+    gs_server.plan("objects.list", echo, skip=1)
+    gs_server.plan("objects.insert", echo)
+    async with open_store(gs_settings) as store:
+        said = repr(await store.examine(write=True))
+    assert "not with Bearer ***" in said
+    assert gs_server.tokens
+    assert not any(token in said for token in gs_server.tokens)
+    assert "PRIVATE KEY" not in said
+    assert json.loads(read(private_key))["private_key_id"] not in said
+
+
 class TestServers:
     """Servers that are none, or not at all."""
 
@@ -404,6 +429,9 @@ class TestBuckets:
         assert right in found["rights"].message
         assert said in found["rights"].message
         assert is_empty(gs_server)
+        if right == "storage.multipartUploads.create":
+            assert found["uploads"].status == "problem"
+            assert found["public"].status == "unknown"
         if right == "storage.objects.list":
             assert found["absent names"].status == "warning"
             assert found["list"].status == "problem"
@@ -525,10 +553,16 @@ class TestBuckets:
 class TestTrial:
     """Servers that do not do as Google's does; whatever they do, they have nothing afterwards."""
 
-    async def test_no_moves(self, gs_settings: RepositorySettings, gs_server: FakeGS) -> None:
+    @pytest.mark.parametrize("known", [False, True])
+    async def test_no_moves(
+        self, known: bool, gs_settings: RepositorySettings, gs_server: FakeGS
+    ) -> None:
         """Where nothing can be moved, it is copied, and that is said."""
-        refuse = faults.refuse(lambda: Refusal(501, "notImplemented", "no moves"))
-        gs_server.plan("objects.move", refuse)
+        if known:
+            gs_server.buckets["bucket"].moves = False
+        else:
+            refuse = faults.refuse(lambda: Refusal(501, "notImplemented", "no moves"))
+            gs_server.plan("objects.move", refuse)
         found = await examine(gs_settings, write=True)
         assert found["moving"].status == "warning"
         assert "copied inside the store" in found["moving"].message
