@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from aiohttp import web
 
@@ -692,3 +693,24 @@ async def test_cancellation(
             assert is_empty(gs_server), (operation, skip)
     gs_server.rules.clear()
     assert not [one for one in caplog.records if one.name.startswith("etcetera")]
+
+
+@pytest.mark.parametrize(
+    "operation", ["objects.insert", "xml.initiate", "xml.part", "objects.move"]
+)
+async def test_stalls(
+    operation: str,
+    gs_settings: RepositorySettings,
+    gs_server: FakeGS,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that does what it is told and never says so is not waited for either."""
+    monkeypatch.setattr(patience, "STALL_SECONDS", 0.2)
+    gs_server.plan(operation, faults.stall(served=True), times=faults.ALWAYS)
+    with anyio.fail_after(30):
+        async with open_store(gs_settings) as store:
+            findings = await store.examine(write=True)
+    (silent,) = {one.message for one in findings if one.status == "problem"}
+    assert silent == f"{gs_server.endpoint} does not answer in time"
+    assert findings[-1].check == "removing"
+    assert is_empty(gs_server)
