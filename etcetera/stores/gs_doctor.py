@@ -3,6 +3,7 @@
 Nothing is written, but for what ``etcetera.stores.gs_trial`` tries.
 """
 
+import logging
 import secrets
 import shlex
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ from etcetera.stores.gs_publish import describe
 from etcetera.stores.gs_questions import ANSWER_SECONDS, ask, check_reading
 from etcetera.stores.gs_trial import try_writing
 from etcetera.stores.reach import check_clock, reach, seconds_behind
+
+_logger = logging.getLogger("etcetera")
 
 _ANSWERS = frozenset[str | int]({301, 302, 307, 308, 400, 401, 403, 404, 405, 501})
 """What a refused listing is answered with."""
@@ -80,6 +83,7 @@ class _Examination:
         except EtceteraError as error:
             self.findings.append(failure("credentials", error))
             return False
+        _logger.info("It is at %s", endpoint)
         self.anonymous = credentials.anonymous
         self.findings += await check_credentials(connection, credentials)
         reached = await reach(

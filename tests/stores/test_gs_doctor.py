@@ -5,7 +5,7 @@ import json
 import os
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -627,6 +627,11 @@ class TestTrial:
         assert not bucket.objects
         assert bucket.uploads
         assert found["removing"].advice == "remove it with: etc clean -r"
+        gs_server.rules[0].times = gs_server.rules[0].hits
+        async with open_store(gs_settings) as store:
+            async for one in store.unfinished(datetime.now(UTC) + timedelta(days=1)):
+                await store.abandon(one.key, one.id)
+        assert is_empty(gs_server)
 
     async def test_kept_upload(self, gs_settings: RepositorySettings, gs_server: FakeGS) -> None:
         """A server that keeps what was aborted is warned of."""
