@@ -28,3 +28,15 @@ def combine(first: int, second: int, length: int) -> int:
 def encoded(value: int) -> str:
     """Return a checksum as requests and answers have it: four bytes, big-endian, in Base64."""
     return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")
+
+
+def decoded(text: str) -> int:
+    """Return a checksum that is written so.
+
+    Raises:
+        ValueError: It is none.
+    """
+    data = base64.b64decode(text, validate=True)
+    if len(data) != 4:
+        raise ValueError("a CRC32C has four bytes")
+    return int.from_bytes(data, "big")

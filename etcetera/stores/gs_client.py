@@ -5,7 +5,6 @@ Source: Cloud Storage documentation, "Request endpoints" and "Retry strategy".
 
 import json
 import logging
-import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 import anyio
-import anyio.to_thread
 from yarl import URL
 
 from etcetera.errors import NetworkError
@@ -269,21 +267,21 @@ class Connection:
         seconds: float | None,
     ) -> aiohttp.ClientResponse:
         views = [memoryview(piece) for piece in body]
-        longest = seconds or patience.REQUEST_SECONDS
+        silence = seconds or patience.STALL_SECONDS
         with answering(self.place):
             try:
-                with anyio.fail_after(longest) as scope:
+                with anyio.fail_after(seconds or patience.REQUEST_SECONDS) as scope:
                     got = await session.request(
                         method,
                         url,
                         headers=headers,
-                        data=_leaving(views, scope, sent) if views else None,
+                        data=_leaving(views, scope, silence, sent) if views else None,
                         allow_redirects=False,
                         proxy=proxy(url),
                         timeout=aiohttp.ClientTimeout(
                             total=None,
                             sock_connect=patience.CONNECT_SECONDS,
-                            sock_read=seconds or patience.STALL_SECONDS,
+                            sock_read=silence,
                         ),
                     )
             finally:
@@ -306,9 +304,8 @@ class Connection:
             _logger.warning(
                 "%s is not encrypted: everybody on the way can read", self.place.endpoint
             )
-        context = await anyio.to_thread.run_sync(ssl.create_default_context)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=patience.CONNECTIONS, ssl=context),
+            connector=aiohttp.TCPConnector(limit=patience.CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "etcetera"},
             auto_decompress=False,
@@ -316,12 +313,12 @@ class Connection:
 
 
 async def _leaving(
-    views: Sequence[memoryview], scope: anyio.CancelScope, sent: Sent | None
+    views: Sequence[memoryview], scope: anyio.CancelScope, silence: float, sent: Sent | None
 ) -> AsyncIterator[bytes]:
-    """Yield a body, and put off the deadline as it leaves."""
+    """Yield a body, and put off the deadline as it leaves, by *silence* each time."""
     for view in views:
         for start in range(0, len(view), _CHUNK_BYTES):
-            scope.deadline = anyio.current_time() + patience.STALL_SECONDS
+            scope.deadline = anyio.current_time() + silence
             chunk = bytes(view[start : start + _CHUNK_BYTES])
             if sent is not None:
                 sent(len(chunk))

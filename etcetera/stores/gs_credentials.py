@@ -3,13 +3,14 @@
 import json
 import logging
 import os
-import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -332,26 +333,28 @@ def _fetch(
 
     if urlsplit(url).scheme not in ("http", "https"):
         raise exceptions.TransportError(f"{urlsplit(url).scheme!r} is no scheme of a token server")
-    handlers: list[Any] = [_NoRedirects, urllib.request.HTTPSHandler(context=_context())]
-    if urlsplit(url).hostname in ("metadata.google.internal", "169.254.169.254"):
-        handlers.append(urllib.request.ProxyHandler({}))  # it is this machine's own
+    own = urlsplit(url).hostname in ("metadata.google.internal", "169.254.169.254")
+    proxies = {} if own else urllib.request.getproxies()  # nobody is between here and this machine
     request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
         url, data=body, headers=dict(headers or {}), method=method
     )
     seconds = min(timeout or _TOKEN_SECONDS, _TOKEN_SECONDS)
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=seconds) as answer:
+        opener = _opener(tuple(sorted(proxies.items())))
+        with opener.open(request, timeout=seconds) as answer:
             return _Response(answer.status, answer.headers, answer.read(_LARGEST_KEY))
     except urllib.error.HTTPError as error:
         with error:
             return _Response(error.code, error.headers, error.read(_LARGEST_KEY))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         host = urlsplit(url).hostname
         raise exceptions.TransportError(f"{host}: {getattr(error, 'reason', error)}") from error
 
 
-def _context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+@lru_cache(maxsize=4)
+def _opener(proxies: tuple[tuple[str, str], ...]) -> urllib.request.OpenerDirector:
+    """Reading the certificates of this machine takes longer than most requests."""
+    return urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler(dict(proxies)))
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -113,7 +113,7 @@ def check_content(place: Place, what: str, resource: Resource, size: int, crc32c
     if found != size or checksum != encoded(crc32c):
         raise StoreError(
             f"{what} has other bytes than were sent ({found} bytes, CRC32C {place.show(checksum)}, "
-            f"instead of {size}, {encoded(crc32c)}); push it again with --force"
+            f"instead of {size}, {encoded(crc32c)}); push it again"
         )
 
 

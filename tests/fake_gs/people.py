@@ -20,9 +20,12 @@ _keys: list[rsa.RSAPrivateKey] = []
 
 
 def _key() -> rsa.RSAPrivateKey:
-    """Return a key for tests; making one takes a while, so that all share one."""
+    """Return a key for tests; making one takes a while, so that all share one.
+
+    It is short, since clients check a longer one for a tenth of a second whenever they read it.
+    """
     if not _keys:
-        _keys.append(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+        _keys.append(rsa.generate_private_key(public_exponent=65537, key_size=1024))  # noqa: S505
     return _keys[0]
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -169,6 +170,17 @@ async def test_passing_faults(
     else:
         info = await push(store)
     assert info == await store.head("a.tgz")
+    assert_clean(server)
+
+
+async def test_slow_completion(
+    server: FakeGS, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Putting parts together may take minutes: longer than any other request may be silent."""
+    monkeypatch.setattr(patience, "STALL_SECONDS", 0.2)
+    server.plan("xml.complete", faults.delay(0.6))
+    await push(store)
+    assert server.count("xml.complete") == 1
     assert_clean(server)
 
 
@@ -515,6 +527,7 @@ async def test_retention(server: FakeGS, store: Store, how: dict[str, Any]) -> N
 async def test_unknown_retention(server: FakeGS, tmp_path: Path) -> None:
     """Who may not see the policy learns at the end, and what is left is named."""
     rights = [f"storage.objects.{one}" for one in ("get", "list", "create", "delete", "move")]
+    rights += [f"storage.multipartUploads.{one}" for one in ("create", "abort", "listParts")]
     server.buckets["bucket"].retention_seconds = 60
     async with open_store(keyed(server, tmp_path, rights)) as store:
         with pytest.raises(NotAllowed, match="must not be replaced or removed") as caught:
@@ -706,7 +719,7 @@ async def test_resume(server: FakeGS, settings: RepositorySettings) -> None:
     assert_clean(server)
 
 
-@pytest.mark.parametrize("change", ["gone", "other part", "less", "completed", "public"])
+@pytest.mark.parametrize("change", ["gone", "other part", "less", "public", "journal"])
 async def test_no_resume(
     server: FakeGS, settings: RepositorySettings, change: str, tmp_path: Path
 ) -> None:
@@ -727,11 +740,9 @@ async def test_no_resume(
                     assert answer.status == 200
         elif change == "less":
             del upload.parts[2]
-        elif change == "completed":
-            connection = cast(GsStore, store).connection
-            made = cast(Any, await attach(store, earlier))
-            await made._assemble()
-            assert connection
+        elif change == "journal":
+            parts = [dict(part) | {"CRC32C": "?"} for part in earlier.parts]
+            earlier = replace(earlier, parts=parts)
     if change == "public":
         settings = keyed(server, tmp_path, public=True)
     async with open_store(settings) as store:
@@ -740,10 +751,36 @@ async def test_no_resume(
     assert_clean(server, None)
 
 
-async def attach(store: Store, earlier: Unfinished) -> object:
-    """Return the upload that a journal knows, outside of its block."""
-    opened = store.upload("a.tgz", part_size=PART, overwrite=False, resume=earlier)
-    return await opened.__aenter__()
+@pytest.mark.parametrize("same", [True, False])
+async def test_resume_of_what_is_whole(
+    server: FakeGS, settings: RepositorySettings, same: bool
+) -> None:
+    """A run that ended between putting together and moving is gone on with, and sends nothing."""
+    async with open_store(settings) as store:
+        server.plan("objects.move", faults.answer(503), times=faults.ALWAYS)
+        with pytest.raises(NetworkError):
+            async with store.upload("a.tgz", part_size=PART, overwrite=False) as upload:
+                for number, start in enumerate(range(0, len(DATA), PART), 1):
+                    part = DATA[start : start + PART]
+                    await upload.put_part(number, part, zlib.crc32(part))
+                    if number == 2:
+                        known = [dict(upload.part(one)) for one in (1, 2)]
+                        earlier = Unfinished(id=upload.id, state=upload.state(), parts=known)
+                upload.keep = True
+                await upload.complete()
+    server.rules.clear()
+    sent = server.count("xml.part")
+    async with open_store(settings) as store:
+        last = DATA[2000:] if same else b"other" * 112
+        async with store.upload("a.tgz", part_size=PART, overwrite=False, resume=earlier) as again:
+            await again.put_part(3, last, zlib.crc32(last))
+            if same:
+                await again.complete()
+            else:
+                with pytest.raises(StoreError, match="other bytes"):
+                    await again.complete()
+    assert server.count("xml.part") == sent
+    assert_clean(server, DATA if same else None)
 
 
 async def test_cleaning(server: FakeGS, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
