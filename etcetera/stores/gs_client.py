@@ -5,34 +5,32 @@ Source: Cloud Storage documentation, "Request endpoints" and "Retry strategy".
 
 import json
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import anyio
 from yarl import URL
 
-from etcetera.errors import ConfigError, NetworkError
-from etcetera.settings import RepositorySettings, redact_url
+from etcetera.errors import NetworkError
+from etcetera.settings import RepositorySettings
 from etcetera.stores import Data, Sent, patience
 from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
 from etcetera.stores.gs_credentials import Credentials, find_credentials
+from etcetera.stores.gs_endpoint import find_endpoint, is_google, proxy
 from etcetera.stores.gs_errors import answering, no_credentials, refusal
 from etcetera.stores.place import Place
 
-GOOGLE = "https://storage.googleapis.com"
-EMULATOR = "STORAGE_EMULATOR_HOST"
-"""The environment variable by which Google's own clients find a test server."""
 LARGEST_ANSWER = 16 << 20
 """Bytes of an answer that is not an object's content."""
 _ERROR_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 18
 """Of a body; each is a copy, as it may wait in a transport when the part's memory is used again."""
+
+Query = Mapping[str, str | Sequence[str]]
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("etcetera")
@@ -45,17 +43,6 @@ class Answer:
     headers: Mapping[str, str]
     """Their case does not matter."""
     body: bytes
-
-    def json(self) -> dict[str, Any]:
-        """Return the object that the body holds.
-
-        Raises:
-            ValueError: It holds none.
-        """
-        value = json.loads(self.body)
-        if not isinstance(value, dict):
-            raise ValueError("the answer is no JSON object")
-        return value
 
 
 def as_json(answer: Answer) -> dict[str, Any]:
@@ -85,7 +72,7 @@ class Connection:
         self.moves = True
         self.project = settings.google_project
         self._settings = settings
-        place.endpoint = _endpoint(settings)
+        place.endpoint, self.endpoint_from = find_endpoint(settings)
         self._credentials: Credentials | None = None
         self._session: aiohttp.ClientSession | None = None
         self._answered = False
@@ -139,7 +126,7 @@ class Connection:
         path: str,
         understand: Callable[[Answer], _T],
         *,
-        query: Mapping[str, str] | None = None,
+        query: Query | None = None,
         headers: Mapping[str, str] | None = None,
         body: Sequence[Data] = (),
         sent: Sent | None = None,
@@ -155,7 +142,7 @@ class Connection:
             method: Of HTTP.
             path: Quoted.
             understand: Says what an answer means; one that it cannot be is asked for again.
-            query: Not yet quoted.
+            query: Not yet quoted; what has several values is sent as often.
             headers: Beside those that every request has.
             body: Pieces of it.
             sent: Told of their bytes as they leave.
@@ -195,7 +182,7 @@ class Connection:
     async def stream(
         self,
         path: str,
-        query: Mapping[str, str],
+        query: Query,
         headers: Mapping[str, str],
         expected: Collection[str | int],
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -209,6 +196,18 @@ class Connection:
             if got.status >= 300:
                 raise await self._refusal(got, expected)
             yield got
+
+    async def greet(self, seconds: float) -> Mapping[str, str]:
+        """Ask without credentials, and return the head lines of the answer, whatever it is.
+
+        Raises:
+            NetworkError: There is none.
+        """
+        session = await self._open()
+        url = URL(f"{self.place.endpoint}{self.list_path()}?maxResults=1", encoded=True)
+        got = await self._send(session, "GET", url, {}, (), None, seconds)
+        got.close()
+        return got.headers
 
     async def _refusal(
         self, got: aiohttp.ClientResponse, expected: Collection[str | int]
@@ -224,7 +223,7 @@ class Connection:
         self,
         method: str,
         path: str,
-        query: Mapping[str, str] | None,
+        query: Query | None,
         headers: Mapping[str, str] | None,
         body: Sequence[Data],
         sent: Sent | None,
@@ -235,7 +234,8 @@ class Connection:
         credentials = await self.credentials()
         token = await credentials.token()
         url = URL(
-            f"{self.place.endpoint}{path}?{urlencode(query or {}, quote_via=quote)}", encoded=True
+            f"{self.place.endpoint}{path}?{urlencode(query or {}, doseq=True, quote_via=quote)}",
+            encoded=True,
         )
         own = dict(headers or {})
         if self.project:
@@ -277,7 +277,7 @@ class Connection:
                         headers=headers,
                         data=_leaving(views, scope, silence, sent) if views else None,
                         allow_redirects=False,
-                        proxy=_proxy(url),
+                        proxy=proxy(url),
                         timeout=aiohttp.ClientTimeout(
                             total=None,
                             sock_connect=patience.CONNECT_SECONDS,
@@ -334,40 +334,3 @@ async def _read(got: aiohttp.ClientResponse, limit: int) -> bytes:
             if len(body) > limit:
                 raise ValueError("the answer is too long")
     return bytes(body)
-
-
-def is_google(endpoint: str) -> bool:
-    """Whether a server is Google's own, by its name."""
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
-    return parts.scheme == "https" and host.endswith(".googleapis.com")
-
-
-def _endpoint(settings: RepositorySettings) -> str:
-    """Scheme, host and port of the server.
-
-    Raises:
-        ConfigError: That what is set is none.
-    """
-    endpoint = settings.endpoint_url or os.environ.get(EMULATOR) or GOOGLE
-    if "://" not in endpoint:
-        endpoint = f"http://{endpoint}"
-    try:
-        parts = urlsplit(endpoint)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        good = good and "@" not in parts.netloc and not parts.query and not parts.fragment
-    except ValueError:
-        good = False
-    if not good:
-        raise ConfigError(
-            f"{redact_url(endpoint)!r} is no address of a server: correct endpoint_url, or the "
-            f"environment variable {EMULATOR}"
-        )
-    return endpoint.rstrip("/")
-
-
-def _proxy(url: URL) -> str | None:
-    """The proxy that the environment wants for *url*, as for any other store."""
-    if proxy_bypass(url.host or ""):
-        return None
-    return getproxies().get(url.scheme)

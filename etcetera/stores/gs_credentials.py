@@ -34,6 +34,14 @@ _TOKEN_SECONDS = 20.0
 """How long a server may take to make a token."""
 _LARGEST_KEY = 1 << 20
 
+_KINDS = (
+    ("google.oauth2.service_account", "the key of a service account"),
+    ("google.oauth2.credentials", "the login of a person"),
+    ("google.auth.compute_engine", "the service account of this machine"),
+    ("google.auth.impersonated_credentials", "a login that acts for a service account"),
+    ("google.auth", "an identity of another provider"),
+)
+
 _logger = logging.getLogger("etcetera")
 
 
@@ -44,6 +52,8 @@ class Credentials:
     place: Place
     origin: str = ""
     """Where they come from, in words."""
+    file: str = ""
+    """In which they are, if they are in one."""
     _google: Any = field(default=None, repr=False)
     _source: Any = field(default=None, repr=False)
     """Those that act for the service account that is impersonated."""
@@ -55,6 +65,17 @@ class Credentials:
     def anonymous(self) -> bool:
         """Whether there are none."""
         return self._google is None
+
+    @property
+    def kind(self) -> str:
+        """What they are, in words; of one who acts for another, what the former has."""
+        name = type(self._source or self._google).__module__
+        return next((kind for start, kind in _KINDS if name.startswith(start)), "an identity")
+
+    @property
+    def acting(self) -> bool:
+        """Whether they act for another service account, as the settings want."""
+        return self._source is not None
 
     @property
     def account(self) -> str:
@@ -190,11 +211,13 @@ def _find(settings: RepositorySettings, place: Place, trusted: bool) -> Credenti
     scope = _CLOUD_SCOPE if target else SCOPE
     if settings.google_credentials is not None:
         google = _from_file(settings.google_credentials, scope)
-        origin = f"the file {settings.google_credentials}"
+        file = settings.google_credentials
+        origin = f"the file {file}"
     elif trusted or target:
-        google, origin = _default(place, scope), _DEFAULT
+        google = _default(place, scope)
+        origin, file = _default_origin()
     else:
-        google, origin = None, ""
+        google, origin, file = None, "", ""
     if google is None:
         if target:
             raise ConfigError(
@@ -203,14 +226,24 @@ def _find(settings: RepositorySettings, place: Place, trusted: bool) -> Credenti
             )
         return Credentials(place)
     if not target:
-        return Credentials(place, origin, google)
+        return Credentials(place, origin, file, google)
     from google.auth import impersonated_credentials
 
     acting = impersonated_credentials.Credentials(google, target, [SCOPE], lifetime=3600)
-    return Credentials(place, f"{target}, by {origin}", acting, google)
+    return Credentials(place, origin, file, acting, google)
 
 
-_DEFAULT = "the default credentials of Google (gcloud, GOOGLE_APPLICATION_CREDENTIALS, instance)"
+def _default_origin() -> tuple[str, str]:
+    """Where google-auth finds its default credentials, in words, and the file, if it is one."""
+    from google.auth import _cloud_sdk
+
+    named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if named:
+        return f"the file {named} that GOOGLE_APPLICATION_CREDENTIALS names", named
+    file = str(_cloud_sdk.get_application_default_credentials_path())
+    if Path(file).exists():
+        return f"the file {file} of gcloud", file
+    return "the metadata server of this machine", ""
 
 
 def _default(place: Place, scope: str) -> Any:

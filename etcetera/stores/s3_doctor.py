@@ -2,12 +2,8 @@
 
 import logging
 import secrets
-import time
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import anyio
@@ -25,19 +21,16 @@ from etcetera.findings import (
 )
 from etcetera.stores import ObjectInfo
 from etcetera.stores.common import Refused
+from etcetera.stores.reach import check_clock, seconds_behind
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import ELSEWHERE, answering
 from etcetera.stores.s3_publish import describe
-from etcetera.stores.s3_reach import examine_credentials, reach
+from etcetera.stores.s3_reach import examine_credentials, look_for_server
 from etcetera.stores.s3_trial import try_writing
 from etcetera.stores.s3_trial_reading import ATTEMPTS, check_reading
 
 ANSWER_SECONDS = 20.0
 """How long to wait for the answer to one question."""
-WRONG_SECONDS = 300.0
-"""How far a clock may be off; servers refuse requests that are 5 to 15 minutes off."""
-INEXACT_SECONDS = 30.0
-"""How far any clock is off now and then."""
 
 _logger = logging.getLogger("etcetera")
 
@@ -58,8 +51,8 @@ class _Heard:
     def __call__(self, response_dict: dict[str, Any] | None = None, **_: object) -> None:
         headers = (response_dict or {}).get("headers", {})
         self.region = str(headers.get("x-amz-bucket-region", self.region))
-        with suppress(LookupError, ValueError, TypeError, OverflowError):
-            self.behind = parsedate_to_datetime(headers["date"]).timestamp() - time.time()
+        behind = seconds_behind(str(headers.get("date", "")))
+        self.behind = self.behind if behind is None else behind
 
 
 async def examine(
@@ -82,7 +75,7 @@ async def examine(
     client.meta.events.register("response-received.s3", examination.heard)
     findings = examination.findings
     findings.append(examine_credentials(connection, client._request_signer._credentials))
-    reached = await reach(connection)
+    reached = await look_for_server(connection)
     findings.append(reached)
     if reached.status == "problem":
         return findings
@@ -145,7 +138,8 @@ class _Examination:
             found, go_on = [failure("bucket", error)], False
         except EtceteraError as error:
             found, go_on = [self._no_answer(error)], False
-        self.findings += self._clock()
+        meaning = "servers refuse what is signed with such a time"
+        self.findings.append(check_clock(self.heard.behind, meaning))
         if found[0].check != "region":
             self.findings += self._region()
         self.findings += found
@@ -208,24 +202,6 @@ class _Examination:
             "ask the bucket's owner for the right s3:ListBucket",
         )
 
-    def _clock(self) -> list[Finding]:
-        behind = self.heard.behind
-        if behind is None:
-            return [unknown("clock", "the server does not tell the time")]
-        if abs(behind) <= INEXACT_SECONDS:
-            return [fine("clock", "it goes as the server's does")]
-        here = datetime.now(UTC)
-        there = datetime.fromtimestamp(here.timestamp() + behind, UTC)
-        form = "%Y-%m-%d %H:%M UTC"
-        text = (
-            f"the clock of this machine is {_span(abs(behind))} "
-            f"{'behind' if behind > 0 else 'ahead'}: it is {here:{form}} here, {there:{form}} there"
-        )
-        advice = "set the clock, or let it be set (timedatectl set-ntp true)"
-        if abs(behind) <= WRONG_SECONDS:
-            return [warning("clock", text, advice)]
-        return [problem("clock", f"{text}; servers refuse what is signed with such a time", advice)]
-
     def _region(self) -> list[Finding]:
         if self.heard.region in ("", self.region):
             return []
@@ -275,11 +251,3 @@ class _Examination:
         with reporting(self.findings, "read"), answering(self.connection.place):
             with anyio.fail_after(ANSWER_SECONDS):
                 self.findings += await check_reading(self.connection, self.archive)
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    if seconds < 120 * 60:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.0f} hours" if seconds < 172800 else f"{seconds / 86400:.0f} days"

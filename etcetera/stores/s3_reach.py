@@ -1,14 +1,10 @@
 """What can be said of a bucket before it is asked for anything: credentials, and the way there."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
-
-import anyio
 
 from etcetera.findings import Finding, fine, problem, warning
-from etcetera.stores import patience
+from etcetera.stores.reach import reach
 from etcetera.stores.s3_client import Connection
 
 _ORIGINS = {
@@ -48,41 +44,14 @@ def examine_credentials(connection: Connection, credentials: Any) -> Finding:
     return fine("credentials", text)
 
 
-async def reach(connection: Connection) -> Finding:
+async def look_for_server(connection: Connection) -> Finding:
     """Look for the server's address, and connect; nothing is sent."""
     from botocore.utils import get_environ_proxies
 
     endpoint = connection.place.endpoint
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    if get_environ_proxies(endpoint):
-        return fine("endpoint", f"{endpoint}, by the proxy that the environment names")
-    try:
-        with anyio.fail_after(patience.CONNECT_SECONDS):
-            await anyio.getaddrinfo(host, port)
-    except (OSError, UnicodeError):
-        return problem(
-            "endpoint",
-            f"nobody knows where {host} is: it has no address",
-            "correct endpoint_url or region, or mend the name service of this machine",
-        )
-    try:
-        with anyio.fail_after(patience.CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection(host, port)
-        writer.close()
-    except OSError as error:
-        reasons = {TimeoutError: "does not answer", ConnectionRefusedError: "refuses to connect"}
-        reason = reasons.get(type(error), f"cannot be reached ({error.strerror or error})")
-        return problem(
-            "endpoint",
-            f"{host} {reason}, at port {port}",
-            "check endpoint_url, whether the server runs, the network and its firewalls",
-        )
-    if patience.travels_in_the_clear(endpoint) and not connection.anonymous:
-        return warning(
-            "endpoint",
-            f"{endpoint} is not encrypted: everybody on the way can read the data",
-            "use https:// if the server has it",
-        )
-    return fine("endpoint", f"{endpoint} can be reached")
+    return await reach(
+        endpoint,
+        "endpoint_url or region",
+        proxied=bool(get_environ_proxies(endpoint)),
+        anonymous=connection.anonymous,
+    )
