@@ -23,9 +23,10 @@ from etcetera.stores.common import (
 from etcetera.stores.gs_checksum import checksum, combine
 from etcetera.stores.gs_client import Connection, as_json
 from etcetera.stores.gs_insert import insert
+from etcetera.stores.gs_move import make_public
 from etcetera.stores.gs_publish import NONCE, Publication, Resource, Target, look
 from etcetera.stores.gs_temporary import Temporary, remove_objects
-from etcetera.stores.gs_upload import LIMITS, NO_COPIES, make_public
+from etcetera.stores.gs_upload import LIMITS, NO_COPIES
 
 COMPONENTS = 32
 

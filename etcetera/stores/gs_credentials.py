@@ -4,22 +4,18 @@ import json
 import logging
 import os
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
 
 from etcetera.errors import ConfigError, ExpiredCredentials, NetworkError, UsageError
 from etcetera.settings import RepositorySettings
+from etcetera.stores.gs_transport import LARGEST_KEY, fetch
 from etcetera.stores.place import Place
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
@@ -30,9 +26,6 @@ EARLY = timedelta(minutes=5)
 """How long before its end a token is renewed: longer than any request may take to begin."""
 _PAUSE_SECONDS = 60.0
 """How long a token that ends soon is used all the same: some servers make none that last."""
-_TOKEN_SECONDS = 20.0
-"""How long a server may take to make a token."""
-_LARGEST_KEY = 1 << 20
 
 _KINDS = (
     ("google.oauth2.service_account", "the key of a service account"),
@@ -159,7 +152,7 @@ class Credentials:
 
         if self.has_key:
             return bytes(self._google.sign_bytes(data))
-        signer = iam.Signer(_fetch, self._source or self._google, self.account)
+        signer = iam.Signer(fetch, self._source or self._google, self.account)
         return bytes(signer.sign(data))
 
     def _in_thread(self, use: Callable[[Any], Any]) -> Any:
@@ -167,7 +160,7 @@ class Credentials:
         from google.auth import exceptions
 
         try:
-            return use(_fetch)
+            return use(fetch)
         except exceptions.TransportError as error:
             raise NetworkError(
                 f"{self.place.url}: no token can be had ({self.place.show(error)}); check the "
@@ -257,7 +250,7 @@ def _default(place: Place, scope: str) -> Any:
     logger, quiet = logging.getLogger("google.auth._default"), NoProject()
     logger.addFilter(quiet)
     try:
-        return google.auth.default(scopes=[scope], request=cast("Any", _fetch))[0]
+        return google.auth.default(scopes=[scope], request=cast("Any", fetch))[0]
     except exceptions.DefaultCredentialsError as error:
         named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
         if named:
@@ -292,7 +285,7 @@ def _from_file(path: str, scope: str) -> Any:
     }
     try:
         with Path(path).open("rb") as file:
-            info = json.loads(file.read(_LARGEST_KEY))
+            info = json.loads(file.read(LARGEST_KEY))
         kind = info["type"]
     except OSError as error:
         raise ConfigError(
@@ -309,56 +302,3 @@ def _from_file(path: str, scope: str) -> Any:
         return makers[kind](info)
     except Exception:  # noqa: BLE001 - whatever is wrong with it; it would show the key
         raise ConfigError(f"google_credentials: {path} is damaged: download it again") from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Response:
-    """What google-auth wants of an answer."""
-
-    status: int
-    headers: Any
-    data: bytes
-
-
-def _fetch(
-    url: str,
-    method: str = "GET",
-    body: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-    timeout: float | None = None,
-    **_: object,
-) -> _Response:
-    """Send a request for google-auth; knows the proxies of the environment, follows nothing."""
-    from google.auth import exceptions
-
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise exceptions.TransportError(f"{urlsplit(url).scheme!r} is no scheme of a token server")
-    own = urlsplit(url).hostname in ("metadata.google.internal", "169.254.169.254")
-    proxies = {} if own else urllib.request.getproxies()  # nobody is between here and this machine
-    request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
-        url, data=body, headers=dict(headers or {}), method=method
-    )
-    seconds = min(timeout or _TOKEN_SECONDS, _TOKEN_SECONDS)
-    try:
-        opener = _opener(tuple(sorted(proxies.items())))
-        with opener.open(request, timeout=seconds) as answer:
-            return _Response(answer.status, answer.headers, answer.read(_LARGEST_KEY))
-    except urllib.error.HTTPError as error:
-        with error:
-            return _Response(error.code, error.headers, error.read(_LARGEST_KEY))
-    except (OSError, ValueError, HTTPException) as error:
-        host = urlsplit(url).hostname
-        raise exceptions.TransportError(f"{host}: {getattr(error, 'reason', error)}") from error
-
-
-@lru_cache(maxsize=4)
-def _opener(proxies: tuple[tuple[str, str], ...]) -> urllib.request.OpenerDirector:
-    """Reading the certificates of this machine takes longer than most requests."""
-    return urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler(dict(proxies)))
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """What goes to a token server is a secret."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None

@@ -21,6 +21,7 @@ from etcetera.stores.gs_checksum import checksum, encoded
 from etcetera.stores.gs_client import Connection
 from etcetera.stores.gs_errors import answering
 from etcetera.stores.gs_insert import insert
+from etcetera.stores.gs_move import publish_from
 from etcetera.stores.gs_publish import (
     NONCE,
     Publication,
@@ -34,7 +35,7 @@ from etcetera.stores.gs_publish import (
 from etcetera.stores.gs_questions import ATTEMPTS, check_reading
 from etcetera.stores.gs_scratch import Scratch
 from etcetera.stores.gs_temporary import NO_UPLOAD, abort, list_parts
-from etcetera.stores.gs_upload import NO_MULTIPART, publish_from
+from etcetera.stores.gs_upload import NO_MULTIPART
 from etcetera.stores.gs_xml import as_xml, completion
 
 _PART = 5 << 20
@@ -127,7 +128,9 @@ class _Trial:
                 )
             )
             return None
-        check_content(self.connection.place, self.scratch.name, resource, len(data), _crc(data))
+        check_content(
+            self.connection.place, self.scratch.name, resource, len(data), await checksum(data)
+        )
         if resource.get("retentionExpirationTime") or resource.get("eventBasedHold"):
             text = "the bucket keeps what is written, so that nothing temporary can be removed"
             advice = 'let archives fit into one part (part_size = "5GiB" at most)'
@@ -340,12 +343,6 @@ async def _again(step: Callable[[], Awaitable[Resource]]) -> Resource:
         return await step()
     except NetworkError:
         return await step()
-
-
-def _crc(data: bytes) -> int:
-    import crc32c
-
-    return int(crc32c.crc32c(data))
 
 
 def _short(error: EtceteraError) -> str:

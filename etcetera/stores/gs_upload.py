@@ -11,12 +11,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
 
-from etcetera.errors import EtceteraError, NotAllowed, StoreError
+from etcetera.errors import EtceteraError, StoreError
 from etcetera.stores import CannotCopy, CannotResume, Data, ObjectInfo, PartLimits, Sent, Unfinished
 from etcetera.stores.common import (
     GRACE_SECONDS,
@@ -29,8 +28,9 @@ from etcetera.stores.common import (
     uninterrupted,
 )
 from etcetera.stores.gs_checksum import checksum, combine, decoded, encoded
-from etcetera.stores.gs_client import Answer, Connection, as_json
+from etcetera.stores.gs_client import Answer, Connection
 from etcetera.stores.gs_errors import answering
+from etcetera.stores.gs_move import COMPLETE_SECONDS, check_retention, make_public, publish_from
 from etcetera.stores.gs_publish import (
     NONCE,
     Publication,
@@ -52,13 +52,9 @@ from etcetera.stores.gs_xml import as_xml, completion, text
 
 # Cloud Storage documentation, "Quotas and limits", XML API multipart uploads.
 LIMITS = PartLimits(min_part=5 << 20, max_part=5 << 30, max_parts=10_000)
-COMPLETE_SECONDS = 600.0
-"""Source: XML API, "Complete a multipart upload": it may take several minutes."""
 NO_MULTIPART = frozenset[str | int]({404, 405, 501, "NotImplemented"})
 """What servers answer that have no multipart uploads: Google's test server, and other ones."""
 NO_COPIES = "Google Storage copies no parts of objects"
-_NO_MOVE = frozenset[str | int]({400, 403, 404, 405, 412, 501})
-_NO_REWRITE = frozenset[str | int]({404, 412})
 
 _logger = logging.getLogger("etcetera")
 
@@ -321,92 +317,3 @@ class GsUpload:
 
 def _upload_id(answer: Answer) -> str:
     return text(as_xml("InitiateMultipartUploadResult", answer), "UploadId")
-
-
-async def check_retention(connection: Connection) -> None:
-    """Refuse to begin in a bucket in which what is temporary could never be removed.
-
-    Raises:
-        NotAllowed: It has a retention policy, or holds whatever is new.
-    """
-    try:
-        bucket = await connection.call(
-            "GET",
-            f"/storage/v1/b/{connection.place.bucket}",
-            as_json,
-            query={"fields": "retentionPolicy,defaultEventBasedHold"},
-            expected={403, 404, 405, 501},
-        )
-    except Refused:  # not everybody may know; then the move will tell
-        return
-    if bucket.get("retentionPolicy") or bucket.get("defaultEventBasedHold"):
-        raise NotAllowed(
-            f"{connection.place.url}: the bucket keeps whatever is written (a retention policy, or "
-            "holds), so an archive cannot be put together there; let it fit into one part "
-            '(part_size = "5GiB" at most), or use a bucket without'
-        )
-
-
-async def publish_from(
-    connection: Connection, key: str, source: str, target: str, condition: str
-) -> Resource:
-    """Move one version of an object to its name, if that has the generation *condition*.
-
-    Where the bucket, or its rights, know no moves, the object is copied inside the store.
-
-    Raises:
-        Refused: The condition does not hold, or the object is gone.
-    """
-    query = {"ifGenerationMatch": condition, "ifSourceGenerationMatch": source}
-    bucket = connection.place.bucket
-    if connection.moves:
-        try:
-            return await connection.call(
-                "POST",
-                f"{connection.object_path(key)}/moveTo/o/{quote(target, safe='')}",
-                as_json,
-                query=query,
-                writes=True,
-                expected=_NO_MOVE,
-                attempts=1,
-            )
-        except Refused as refusal:
-            if refusal.status == 412 or await look(connection, key) is None:
-                raise
-            connection.moves = False
-    path = f"{connection.object_path(key)}/rewriteTo/b/{bucket}/o/{quote(target, safe='')}"
-    while True:
-        rewritten = await connection.call(
-            "POST",
-            path,
-            as_json,
-            query=query,
-            writes=True,
-            expected=_NO_REWRITE,
-            attempts=1,
-            seconds=COMPLETE_SECONDS,
-        )
-        with answering(connection.place):
-            if rewritten["done"]:
-                return dict(rewritten["resource"])
-            query["rewriteToken"] = str(rewritten["rewriteToken"])
-
-
-async def make_public(connection: Connection, key: str, info: ObjectInfo) -> None:
-    """Let everybody read one version of an object; a move may have left that behind.
-
-    Raises:
-        NotAllowed: It is published, and not public.
-    """
-    try:
-        await connection.call(
-            "POST",
-            f"{connection.object_path(key)}/acl",
-            as_json,
-            query={"generation": info.etag},
-            headers={"Content-Type": "application/json"},
-            body=(b'{"entity": "allUsers", "role": "READER"}',),
-            writes=True,
-        )
-    except NotAllowed as error:
-        raise NotAllowed(f"{info.key} was published, but not for everybody: {error}") from error

@@ -31,7 +31,7 @@ OUTSIDE = {
     "typer": ("cli",),
     "rich": ("cli",),
     "tomli": ("config_file",),
-    "google": ("stores.gs_credentials",),
+    "google": ("stores.gs_credentials", "stores.gs_transport"),
     "crc32c": ("stores.gs_checksum",),
     "moto": ("cli.demo",),
     "fsspec": ("filesystem",),

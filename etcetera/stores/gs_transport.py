@@ -1,0 +1,68 @@
+"""Requests for google-auth, which makes tokens of them; they block."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+TOKEN_SECONDS = 20.0
+"""How long a server may take to make a token."""
+LARGEST_KEY = 1 << 20
+"""Bytes of a key, or of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What google-auth wants of an answer."""
+
+    status: int
+    headers: Any
+    data: bytes
+
+
+def fetch(
+    url: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    **_: object,
+) -> Response:
+    """Send a request for google-auth; knows the proxies of the environment, follows nothing."""
+    from google.auth import exceptions
+
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise exceptions.TransportError(f"{urlsplit(url).scheme!r} is no scheme of a token server")
+    own = urlsplit(url).hostname in ("metadata.google.internal", "169.254.169.254")
+    proxies = {} if own else urllib.request.getproxies()  # nobody is between here and this machine
+    request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
+        url, data=body, headers=dict(headers or {}), method=method
+    )
+    seconds = min(timeout or TOKEN_SECONDS, TOKEN_SECONDS)
+    try:
+        opener = _opener(tuple(sorted(proxies.items())))
+        with opener.open(request, timeout=seconds) as answer:
+            return Response(answer.status, answer.headers, answer.read(LARGEST_KEY))
+    except urllib.error.HTTPError as error:
+        with error:
+            return Response(error.code, error.headers, error.read(LARGEST_KEY))
+    except (OSError, ValueError, HTTPException) as error:
+        host = urlsplit(url).hostname
+        raise exceptions.TransportError(f"{host}: {getattr(error, 'reason', error)}") from error
+
+
+@lru_cache(maxsize=4)
+def _opener(proxies: tuple[tuple[str, str], ...]) -> urllib.request.OpenerDirector:
+    """Reading the certificates of this machine takes longer than most requests."""
+    return urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler(dict(proxies)))
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """What goes to a token server is a secret."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
