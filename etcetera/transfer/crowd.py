@@ -151,6 +151,7 @@ class Crowd:
         batch, self._batch = self._batch, _Batch()
         write = self._processes.write
         batch.written = self._pool.submit(write, batch.entries, batch.contents)
+        batch.entries, batch.contents = [], []  # Not kept longer than it takes to write them.
         self._pending.append(batch)
 
     def _collect(self, tally: Tally) -> None:
