@@ -151,7 +151,7 @@ def test_unknown_key(said: Said, user: Path, server: FakeGS, key: Path) -> None:
 def test_no_credentials(said: Said, user: Path, server: FakeGS) -> None:
     """A private bucket, and nobody to ask for it."""
     configure(user, url="gs://bucket/some", endpoint_url=server.endpoint)
-    credentials, _, _, *rows = said(status=7)
+    credentials, _, _, last = said(status=7)
     assert credentials == (
         "ok", "credentials",
         "there are none: those that google_credentials does not name go to Google's own servers "
@@ -162,7 +162,7 @@ def test_no_credentials(said: Said, user: Path, server: FakeGS) -> None:
         "to the Google Cloud Storage bucket. Permission 'storage.objects.list' denied on resource "
         "(or it may not exist).)"
     )
-    assert rows[0] == (
+    assert last == (
         "problem", "list",
         f"without credentials the repository cannot be listed {denied}",
         "name the file of credentials with google_credentials in ~/.etc.toml: those that are found "

@@ -7,6 +7,7 @@ import logging
 import secrets
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from etcetera.stores.common import Refused
 from etcetera.stores.gs_bucket import (
     CREATE,
     DELETE,
+    GET,
     Rights,
     find_features,
     find_rights,
@@ -122,6 +124,12 @@ class _Examination:
             return "see whether a proxy or a login page lies between here and Google"
         return f"correct or remove {self.connection.endpoint_from}"
 
+    async def _may_read(self) -> bool:
+        """Whether whoever asks may read what must not be listed."""
+        with suppress(EtceteraError):
+            return GET in (await find_rights(self.connection, public=False) or ())
+        return False
+
     def _no_answer(self, error: EtceteraError) -> Finding:
         text = str(error)
         if isinstance(error, NetworkError) and "cannot be trusted" in text:
@@ -148,7 +156,10 @@ class _Examination:
                 self._take(page)
         except Refused as refusal:
             self.findings.append(self._meaning(refusal))
-            return self.findings[-1].check == "list"
+            if self.findings[-1].check != "list":
+                return False
+            # Everything else would be refused for the same reason.
+            return not self.anonymous or await self._may_read()
         except RepositoryNotFound as error:
             self.findings.append(failure("bucket", error))
             return False

@@ -163,13 +163,16 @@ class TestGood:
 class TestCredentials:
     """Who asks, and what is wrong with that."""
 
-    async def test_none(self, gs_settings: RepositorySettings) -> None:
+    async def test_none(self, gs_settings: RepositorySettings, gs_server: FakeGS) -> None:
         """A private bucket is not shown to nobody in particular."""
         found = await examine(replace(gs_settings, google_credentials=None), write=True)
         assert found["list"].status == "problem"
         assert found["list"].message.startswith("without credentials the repository cannot be")
         assert "google_credentials" in found["list"].advice
-        assert found["rights"].status == "problem"
+        assert list(found)[-1] == "list"
+        gs_server.buckets["bucket"].public = frozenset({"storage.objects.get"})
+        found = await examine(replace(gs_settings, google_credentials=None))
+        assert found["list"].status == "problem"
         assert found["write"].status == "unknown"
 
     async def test_unknown_key(self, gs_settings: RepositorySettings, gs_server: FakeGS) -> None:
