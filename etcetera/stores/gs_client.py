@@ -150,7 +150,8 @@ class Connection:
             expected: Reasons, codes and statuses that are raised as ``Refused``.
             attempts: At most so many; by default as many as usual.
             seconds: How long it may take; while a body leaves, how long it may stall.
-            lost: Called for each attempt without any answer: the server may have done it.
+            lost: Called for each attempt without an answer that can be understood: the server may
+                have done it.
 
         Raises:
             Refused: The answer was an expected error.
@@ -162,16 +163,16 @@ class Connection:
             raise no_credentials(self.place)
         pauses = patience.delays(attempts or self.attempts)
         while True:
-            answered = False
+            refused = False
             try:
                 async with self._ask(method, path, query, headers, body, sent, seconds) as got:
-                    answered = True
-                    if got.status >= 300:
+                    refused = got.status >= 300
+                    if refused:
                         raise await self._refusal(got, expected)
                     with answering(self.place):
                         return understand(Answer(got.headers, await _read(got, LARGEST_ANSWER)))
             except NetworkError:
-                if not answered:
+                if not refused:
                     lost()
                 pause = next(pauses, None)
                 if pause is None:

@@ -1,5 +1,6 @@
 """Requests for google-auth, which makes tokens of them; they block."""
 
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -43,16 +44,27 @@ def fetch(
         url, data=body, headers=dict(headers or {}), method=method
     )
     seconds = min(timeout or TOKEN_SECONDS, TOKEN_SECONDS)
+    deadline = time.monotonic() + seconds
     try:
         opener = _opener(tuple(sorted(proxies.items())))
         with opener.open(request, timeout=seconds) as answer:
-            return Response(answer.status, answer.headers, answer.read(LARGEST_KEY))
+            return Response(answer.status, answer.headers, _read(answer, deadline))
     except urllib.error.HTTPError as error:
         with error:
-            return Response(error.code, error.headers, error.read(LARGEST_KEY))
+            return Response(error.code, error.headers, _read(error, deadline))
     except (OSError, ValueError, HTTPException) as error:
         host = urlsplit(url).hostname
         raise exceptions.TransportError(f"{host}: {getattr(error, 'reason', error)}") from error
+
+
+def _read(answer: Any, deadline: float) -> bytes:
+    """Return a body that is not too long, in size or in time."""
+    body = b""
+    while piece := answer.read1(LARGEST_KEY):
+        body += piece
+        if len(body) > LARGEST_KEY or time.monotonic() > deadline:
+            raise TimeoutError("the answer does not end")
+    return body
 
 
 @lru_cache(maxsize=4)

@@ -286,7 +286,12 @@ class GsUpload:
             self.kept = True
             return
         left = self._left(f"no answer within {GRACE_SECONDS:.0f} s")
-        await clean_up(self._remove(), error, left=left)
+        try:
+            await clean_up(self._remove(), error, left=left)
+        except StoreError as failure:
+            if not self._published:
+                raise
+            _logger.warning("%s was published, but %s", self.target.name, failure)
 
     async def _remove(self) -> str:
         """Remove upload and object; return what to say if something is left."""

@@ -184,11 +184,12 @@ async def test_slow_completion(
     assert_clean(server)
 
 
+@pytest.mark.parametrize("fault", [faults.lose_reply(), faults.truncate(9)], ids=["all", "some"])
 async def test_lost_beginning(
-    server: FakeGS, store: Store, caplog: pytest.LogCaptureFixture
+    server: FakeGS, store: Store, caplog: pytest.LogCaptureFixture, fault: faults.Fault
 ) -> None:
     """Where the reply to the beginning is lost, an upload is left, and that is said."""
-    server.plan("xml.initiate", faults.lose_reply())
+    server.plan("xml.initiate", fault)
     await push(store)
     assert "an upload of a.tgz may be left" in caplog.text
     assert there(server) == {KEY: DATA}
@@ -277,6 +278,20 @@ async def test_no_moves(
         await push(store, b"other" * 500)
     assert server.count("objects.move") == 1  # what was learned is not asked again
     assert_clean(server)
+
+
+async def test_no_rights_to_remove(
+    server: FakeGS, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who may write and not remove has published, and is told what is left."""
+    rights = [f"storage.objects.{one}" for one in ("get", "list", "create")]
+    rights += [f"storage.multipartUploads.{one}" for one in ("create", "abort", "listParts")]
+    async with open_store(keyed(server, tmp_path, rights)) as store:
+        info = await push(store)
+        assert info == await store.head("a.tgz")
+    (left,) = there(server).keys() - {KEY}
+    assert "a.tgz was published, but the temporary object" in caplog.text
+    assert left in caplog.text
 
 
 async def test_damaged_inside(server: FakeGS, store: Store) -> None:
