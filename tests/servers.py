@@ -1,8 +1,8 @@
-"""Servers on this machine, for tests and benchmarks: moto and ``rclone serve s3`` for S3, and others.
+"""Servers on this machine, for tests and benchmarks: for S3 moto and ``rclone serve s3``.
 
 Each runs in a process of its own, so that it does not compete for the interpreter lock, listens
 on 127.0.0.1 only, and dies with the process that started it. The emulator of Google Cloud Storage
-alone runs in a thread.
+runs in a thread; our own fake of it can do either.
 """
 
 import http.client

@@ -2,8 +2,8 @@
 
 python -m tests.fake_gs DIRECTORY [--bucket NAME] [--least-part BYTES]
 
-Writes the key of a service account into the directory; prints one line of JSON with the endpoint,
-the path of that key file and a token that is good for everything; ends when its standard input does.
+Writes the key of a service account into the directory. Prints one line of JSON: the endpoint, the
+path of that key file, and a token that is good for everything. Ends when its standard input does.
 """
 
 import argparse

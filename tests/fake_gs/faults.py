@@ -174,7 +174,7 @@ def stall(*, served: bool = False, stop: int | None = None) -> Fault:
         if told is not None and stop is not None:
             await send_start(call, told, stop)
         request = call.request
-        while request.transport is not None and not request.transport.is_closing():
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return Gone()
 
