@@ -29,7 +29,7 @@ from tests.test_sharing import files, part_of, shell
 
 MiB = 1 << 20
 PART = 5 * MiB
-SECONDS = 120.0
+SECONDS = 90.0
 """Whatever is waited for comes within so many."""
 OLD = 8 * 24 * 3600.0
 """Older than what ``etc clean -r`` leaves alone."""
