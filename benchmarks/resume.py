@@ -1,10 +1,10 @@
 """Pushes that are killed and repeated: what is sent in total, and whether the archive is the same.
 
-python -m benchmarks.resume
+python -m benchmarks.resume [--google]
 
-The client reaches moto by way of a relay, which lets so many bytes a second through and counts
-them. At each of ten fractions of the bytes of a single run the push is killed with ``kill -9``, and
-the same command is given again.
+The client reaches moto, or a fake of Google Storage, by way of a relay, which lets so many bytes a
+second through and counts them. At each of ten fractions of the bytes of a single run the push is
+killed with ``kill -9``, and the same command is given again.
 """
 
 import argparse
@@ -17,8 +17,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from benchmarks import data
 from benchmarks.data import MiB
 from benchmarks.peers import etc_command
 from benchmarks.transfers import environment
-from tests.servers import S3Server, make_moto_bucket, moto_server
+from tests.servers import gs_process, make_moto_bucket, moto_server
 
 FRACTIONS = tuple((2 * number + 1) / 20 for number in range(10))
 """Of the bytes of a single run."""
@@ -97,21 +98,64 @@ def relaying(upstream: str, rate: float) -> Iterator[Relay]:
         thread.join()
 
 
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Where archives go, and how to look at one past the relay and the client."""
+
+    endpoint: str
+    settings: str
+    """All but the endpoint."""
+    path: str
+    headers: Mapping[str, str]
+
+    def take(self) -> str:
+        """Delete the archive; return its SHA-256."""
+        connection = http.client.HTTPConnection(urlsplit(self.endpoint).netloc, timeout=60)
+        try:
+            connection.request("GET", self.path, headers=self.headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != http.client.OK:
+                raise RuntimeError(f"{self.path}: {answer.status}")
+            connection.request("DELETE", self.path, headers=self.headers)
+            connection.getresponse().read()
+        finally:
+            connection.close()
+        return hashlib.sha256(body).hexdigest()
+
+
+@contextmanager
+def s3_bucket() -> Iterator[Bucket]:
+    """Run moto."""
+    with moto_server() as server:
+        bucket = make_moto_bucket(server)
+        text = f'url = "s3://{bucket}"\nregion = "us-east-1"\naws_access_key_id = "{server.key}"\n'
+        text += f'aws_secret_access_key = "{server.secret}"\n'
+        yield Bucket(server.endpoint, text, f"/{bucket}/big.tgz", {})
+
+
+@contextmanager
+def google_bucket(root: Path) -> Iterator[Bucket]:
+    """Run the fake of Google Storage."""
+    with gs_process(root) as server:
+        text = f'url = "gs://{server.bucket}"\ngoogle_credentials = "{server.credentials}"\n'
+        headers = {"Authorization": f"Bearer {server.token}"}
+        yield Bucket(server.endpoint, text, f"/{server.bucket}/big.tgz", headers)
+
+
 class Bench:
     """One dataset, one bucket and the relay between."""
 
-    def __init__(self, root: Path, server: S3Server, relay: Relay) -> None:
+    def __init__(self, root: Path, bucket: Bucket, relay: Relay) -> None:
         self.root = root
-        self.server = server
+        self.bucket = bucket
         self.relay = relay
-        self.bucket = make_moto_bucket(server)
         self.settings = root / "etc.toml"
+        self.settings.touch(0o600)
         self.settings.write_text(
-            f'url = "s3://{self.bucket}"\nhome = "{root / "home"}"\nregion = "us-east-1"\n'
+            f'{bucket.settings}home = "{root / "home"}"\n'
             f'endpoint_url = "http://127.0.0.1:{relay.port}"\npart_size = {PART_SIZE}\nlevel = 1\n'
-            'aws_access_key_id = "testing"\naws_secret_access_key = "testing-secret"\n'
         )
-        self.settings.chmod(0o600)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start our command line."""
@@ -141,44 +185,34 @@ class Bench:
             running.kill()
         return self.relay.sent - before
 
-    def take(self) -> str:
-        """Delete the archive; return its SHA-256."""
-        connection = http.client.HTTPConnection(urlsplit(self.server.endpoint).netloc, timeout=60)
-        try:
-            connection.request("GET", f"/{self.bucket}/big.tgz")
-            digest = hashlib.sha256(connection.getresponse().read()).hexdigest()
-            connection.request("DELETE", f"/{self.bucket}/big.tgz")
-            connection.getresponse().read()
-        finally:
-            connection.close()
-        return digest
 
-
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print one line for each fraction; the exit status tells whether all archives are the same."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=256)
     parser.add_argument("--rate", type=float, default=40.0, help="MiB a second")
-    arguments = parser.parse_args()
+    parser.add_argument("--google", action="store_true", help="to gs:// instead of s3://")
+    parser.add_argument("--times", type=int, default=len(FRACTIONS), help="how many fractions")
+    wanted = parser.parse_args(arguments)
     same = True
     with (
         tempfile.TemporaryDirectory(prefix="resume-") as temporary,
-        moto_server() as server,
-        relaying(server.endpoint, arguments.rate * MiB) as relay,
+        google_bucket(Path(temporary)) if wanted.google else s3_bucket() as bucket,
+        relaying(bucket.endpoint, wanted.rate * MiB) as relay,
     ):
         root = Path(temporary)
-        data.make("images", root / "dataset", data.Size(arguments.megabytes * MiB, 0))
-        bench = Bench(root, server, relay)
+        data.make("images", root / "dataset", data.Size(wanted.megabytes * MiB, 0))
+        bench = Bench(root, bucket, relay)
         with bench.start("register", str(root / "dataset"), "as", "big") as running:
             running.communicate()
         whole, _ = bench.push()
-        expected = bench.take()
+        expected = bucket.take()
         print(f"single run: {whole / MiB:.1f} MiB in {-(-whole // PART_SIZE)} parts")
         print("killed at  sent before  gone on after  sent again    total  archive")
-        for fraction in FRACTIONS:
+        for fraction in FRACTIONS[: wanted.times]:
             killed = bench.push_and_kill(int(fraction * whole))
             again, resumed = bench.push()
-            identical = bench.take() == expected
+            identical = bucket.take() == expected
             same &= identical
             print(
                 f"{fraction:8.0%} {killed / MiB:9.1f} MiB {resumed / MiB:10.1f} MiB"

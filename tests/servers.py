@@ -1,8 +1,8 @@
-"""Servers on this machine, for tests and benchmarks: moto and ``rclone serve s3`` for S3.
+"""Servers on this machine, for tests and benchmarks: for S3 moto and ``rclone serve s3``.
 
 Each runs in a process of its own, so that it does not compete for the interpreter lock, listens
 on 127.0.0.1 only, and dies with the process that started it. The emulator of Google Cloud Storage
-alone runs in a thread.
+runs in a thread; our own fake of it can do either.
 """
 
 import http.client
@@ -106,6 +106,47 @@ def gs_emulator() -> Iterator[GSEmulator]:
         yield GSEmulator(endpoint=f"http://{host}:{port}")
     finally:
         server.stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GSServer:
+    """Where our fake of Google Storage listens, in a process of its own, and who may ask."""
+
+    endpoint: str
+    """``http://127.0.0.1:port``."""
+    credentials: str
+    """The file with the key of a service account."""
+    token: str
+    """A bearer token that is good for everything."""
+    bucket: str = "bucket"
+
+    def request(self, method: str, key: str) -> bytes:
+        """Ask the XML API for an object; return what it answers."""
+        connection = http.client.HTTPConnection(urlsplit(self.endpoint).netloc, timeout=60)
+        try:
+            headers = {"Authorization": f"Bearer {self.token}"}
+            connection.request(method, f"/{self.bucket}/{key}", headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            assert answer.status < 300, (answer.status, body)
+            return body
+        finally:
+            connection.close()
+
+
+@contextmanager
+def gs_process(directory: Path) -> Iterator[GSServer]:
+    """Run our fake of Google Storage, with an empty bucket.
+
+    Args:
+        directory: For the file with the key.
+    """
+    beside = str(Path(__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [beside, os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "tests.fake_gs", str(directory)]
+    with _process(command, PYTHONPATH=path) as process:
+        assert process.stdout is not None
+        yield GSServer(**json.loads(process.stdout.readline()))
 
 
 @contextmanager

@@ -16,8 +16,10 @@ from benchmarks import (
     data,
     endpoint,
     goals,
+    google,
     link,
     peers,
+    resume,
     stages,
     startup,
     tables,
@@ -243,3 +245,28 @@ def test_changes(moto: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[s
     name, row = changes.CHANGES[0].name, capsys.readouterr().out.splitlines()[-1]
     new, up, _ = map(float, row.removeprefix(name).split())
     assert 0.1 < new < up < 2 * new < 1
+
+
+def test_google(capsys: pytest.CaptureFixture[str]) -> None:
+    """A round trip to a fake of Google Storage, and the same to S3, is measured and compared."""
+    before = os.environ.get("TMPDIR")
+    assert google.main(["4", "--repeats", "1", "--without-rclone"]) == 0
+    assert os.environ.get("TMPDIR") == before
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line[:20].strip(): line[20:].split() for line in lines[1:-2]}
+    assert list(rows) == [
+        f"{step}, {name}" for step in google.STEPS for name in (google.GS, "s3 (moto)")
+    ]
+    for name, row in rows.items():
+        assert float(row[0]) > 0
+        assert (float(row[1]) == 1) or not name.endswith(google.GS)
+        assert 20 < float(row[-3]) < 500
+
+
+def test_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    """A push that is killed and repeated makes the archive of a single run."""
+    options = ["--google", "--megabytes", "12", "--rate", "100", "--times", "1"]
+    assert resume.main(options) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("single run: 12")
+    assert last.endswith("identical")

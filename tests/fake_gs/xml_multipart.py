@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from tests.fake_gs.calls import Call
 from tests.fake_gs.conditions import refuse_xml_conditions
 from tests.fake_gs.errors import Refusal, invalid, no_upload, wrong_digest
-from tests.fake_gs.model import Blob, Bucket, Multipart, Part, crc32c, md5, rfc3339
+from tests.fake_gs.model import Blob, Bucket, Multipart, Part, crc32c, rfc3339
 from tests.fake_gs.uploads import read_hash_header
 from tests.fake_gs.xml_api import check_digests, may_write, read_acl, read_fields
 
@@ -75,7 +75,7 @@ async def put_part(call: Call) -> web.Response:
     part = upload.parts[number] = Part(data, call.server.clock())
     headers = CIMultiDict({"ETag": part.etag})
     headers.add("x-goog-hash", f"crc32c={crc32c(data)}")
-    headers.add("x-goog-hash", f"md5={md5(data)}")
+    headers.add("x-goog-hash", f"md5={part.md5}")
     return web.Response(headers=headers, content_type="text/html")
 
 
