@@ -6,6 +6,15 @@ from etcetera.errors import NetworkError
 from etcetera.stores.place import Place
 
 
+def is_nonsense(error: object) -> bool:
+    """Whether a server said what is no HTTP; aiohttp tells of it as of a status 400."""
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return isinstance(error.__cause__, aiohttp.http_exceptions.HttpProcessingError)
+    return isinstance(error, aiohttp.ClientResponseError) and not isinstance(
+        error, aiohttp.ClientHttpProxyError
+    )
+
+
 def network_error(error: Exception, origin: str, place: Place) -> NetworkError:
     """Say what *error* means, and what to do; its cause is *error* unless that holds a secret.
 
@@ -22,6 +31,8 @@ def network_error(error: Exception, origin: str, place: Place) -> NetworkError:
         message = f"the proxy for {origin} refuses: {reason}"
     elif isinstance(error, aiohttp.ClientProxyConnectionError):
         message = f"the proxy for {origin} cannot be reached"
+    elif is_nonsense(error):
+        message = f"what {origin} answers cannot be understood"
     elif isinstance(error, TimeoutError):
         message = f"{origin} does not answer in time"
     elif isinstance(error, aiohttp.ClientSSLError):
@@ -31,5 +42,5 @@ def network_error(error: Exception, origin: str, place: Place) -> NetworkError:
     else:
         message = f"the connection to {origin} broke off: {reason}"
     network = NetworkError(f"{message}; check the network and try again")
-    network.__cause__ = error if reason == str(error) else None
+    network.__cause__ = place.cause(error)
     return network
