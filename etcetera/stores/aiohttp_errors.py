@@ -27,12 +27,14 @@ def network_error(error: Exception, origin: str, place: Place) -> NetworkError:
         reason = place.show(f"status {error.status}: {error.message}")
     else:
         reason = place.show(error)
+    advice = "check the network and try again"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         message = f"the proxy for {origin} refuses: {reason}"
     elif isinstance(error, aiohttp.ClientProxyConnectionError):
         message = f"the proxy for {origin} cannot be reached"
     elif is_nonsense(error):
         message = f"what {origin} answers cannot be understood"
+        advice = "check the URL, and what lies between here and the server"
     elif isinstance(error, TimeoutError):
         message = f"{origin} does not answer in time"
     elif isinstance(error, aiohttp.ClientSSLError):
@@ -41,6 +43,6 @@ def network_error(error: Exception, origin: str, place: Place) -> NetworkError:
         message = f"{origin} cannot be reached: {reason}"
     else:
         message = f"the connection to {origin} broke off: {reason}"
-    network = NetworkError(f"{message}; check the network and try again")
+    network = NetworkError(f"{message}; {advice}")
     network.__cause__ = place.cause(error)
     return network

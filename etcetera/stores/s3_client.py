@@ -21,6 +21,7 @@ from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
 from etcetera.stores.place import Place
 from etcetera.stores.proxies import find_proxy, keep_proxies_secret
 from etcetera.stores.s3_errors import answering, no_credentials, translate
+from etcetera.stores.s3_logs import quiet, quieten
 from etcetera.stores.s3_models import model_loader
 from etcetera.stores.sending import OutgoingBody
 
@@ -126,7 +127,7 @@ class Connection:
         arguments: dict[str, Any],
     ) -> dict[str, Any]:
         public = "ACL" in arguments
-        with answering(self.place, expected=expected, public=public):
+        with answering(self.place, expected=expected, public=public), quiet():
             try:
                 with anyio.fail_after(patience.REQUEST_SECONDS) as scope, ExitStack() as stack:
                     if body is not None:
@@ -162,7 +163,8 @@ def _make_client(settings: RepositorySettings, place: Place) -> tuple[Any, bool]
     """Return a client, and whether it signs nothing; blocks, so it needs a thread of its own."""
     try:
         # Looking for credentials may take requests, and those an event loop.
-        return asyncio.run(_make_client_here(settings, place))
+        with quiet():
+            return asyncio.run(_make_client_here(settings, place))
     except Exception as error:
         meaning = translate(error, place)
         if meaning is None and isinstance(error, ValueError):
@@ -179,6 +181,7 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
 
     from etcetera.stores.s3_session import LimitedSession, ParserFactory
 
+    quieten()
     session = AioSession(profile=settings.profile)
     session.register_component(
         "data_loader", model_loader(session.get_config_variable("data_path"))
@@ -217,6 +220,7 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
         config=config,
         **({} if anonymous else keys),
     ).__aenter__()
+    quieten()  # modules that were imported for it have loggers of their own
     client.meta.events.register("before-send.s3", _drop_expect)
     client.meta.events.register("before-parameter-build.s3", _use_regional_endpoint)
     place.endpoint = redact_url(client.meta.endpoint_url)

@@ -91,7 +91,7 @@ async def examine(
         return findings
     deadline = anyio.current_time() + EXAMINATION_SECONDS
     go_on = False
-    with within(EXAMINATION_SECONDS, findings, "endpoint"):
+    with within(EXAMINATION_SECONDS, findings):
         if await examination.look_at_list():
             await examination.look_for_nothing()
             go_on = True

@@ -67,7 +67,7 @@ async def try_writing(
     scratch = Scratch(connection, key)
     left = scratch.left(f"no answer within {GRACE_SECONDS:.0f} s")
     try:
-        with within(seconds, findings, "write"):
+        with within(seconds, findings):
             await _Trial(connection, scratch, findings, public).run()
     except BaseException as error:
         await clean_up(scratch.remove(), error, left=left)
