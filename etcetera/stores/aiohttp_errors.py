@@ -8,11 +8,18 @@ from etcetera.stores.place import Place
 
 def is_nonsense(error: object) -> bool:
     """Whether a server said what is no HTTP; aiohttp tells of it as of a status 400."""
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return isinstance(error.__cause__, aiohttp.http_exceptions.HttpProcessingError)
     return isinstance(error, aiohttp.ClientResponseError) and not isinstance(
         error, aiohttp.ClientHttpProxyError
     )
+
+
+def reason_of(error: object, place: Place) -> str:
+    """Return what an error says, without secrets and what nobody said."""
+    if isinstance(error, aiohttp.ClientPayloadError):  # of a status 400, too
+        return "the answer is not whole, or damaged"
+    if isinstance(error, aiohttp.ClientResponseError):  # it would show its URL
+        return place.show(f"status {error.status}: {error.message}")
+    return place.show(error)
 
 
 def network_error(error: Exception, origin: str, place: Place) -> NetworkError:
@@ -23,10 +30,7 @@ def network_error(error: Exception, origin: str, place: Place) -> NetworkError:
         origin: Scheme, host and port of the server.
         place: Knows what must not be shown.
     """
-    if isinstance(error, aiohttp.ClientResponseError):  # it would show its URL
-        reason = place.show(f"status {error.status}: {error.message}")
-    else:
-        reason = place.show(error)
+    reason = reason_of(error, place)
     advice = "check the network and try again"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         message = f"the proxy for {origin} refuses: {reason}"

@@ -12,14 +12,14 @@ _SHORT = 4
 
 
 def keep_proxies_secret(place: Place) -> None:
-    """Let no message show who may use the proxies of the environment, nor any piece of it."""
+    """Let no message show the passwords of the proxies of the environment, nor pieces of them."""
     for proxy in getproxies().values():
         user, at, _ = proxy.partition("://")[2].rpartition("@")
         if not at:
             user = proxy.rpartition("@")[0]
+        password = user.partition(":")[2]
         # Whoever reads a malformed one may take any piece for something else.
-        pieces = [user, *re.split(r"[:/?#@\\\s]", user), user.partition(":")[2]]
-        for piece in pieces:
+        for piece in (user, password, *re.split(r"[:/?#@\\\s]", password)):
             if len(piece) >= _SHORT:
                 place.keep_secret(piece, unquote(piece))
 

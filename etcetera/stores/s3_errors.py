@@ -19,7 +19,7 @@ from etcetera.errors import (
     RepositoryNotFound,
     StoreError,
 )
-from etcetera.stores.aiohttp_errors import is_nonsense
+from etcetera.stores.aiohttp_errors import is_nonsense, reason_of
 from etcetera.stores.common import Refused
 from etcetera.stores.place import Place
 
@@ -170,7 +170,7 @@ def _describe_failure(error: Exception, place: Place) -> str:
 
     # Not botocore's own text: it holds the whole URL of the request.
     inner = error.kwargs.get("error") if isinstance(error, exceptions.BotoCoreError) else error
-    reason = place.show(inner or type(error).__name__)
+    reason = reason_of(inner or type(error).__name__, place)
     if is_nonsense(inner):
         return f"what {place.endpoint} answers cannot be understood"
     if isinstance(error, (exceptions.ReadTimeoutError, TimeoutError)):

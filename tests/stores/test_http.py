@@ -189,6 +189,16 @@ async def test_no_http(answer: bytes) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
+async def test_damaged_chunk(server: WebServer) -> None:
+    """Nor is what breaks off within a body."""
+    server.ranges = False
+    server.tricks = [cut(0)] * 20
+    error = await refusal(server.url("/set.tgz"))
+    assert "the answer is not whole, or damaged" in str(error)
+    assert "400" not in str(error).partition("broke off")[2]
+
+
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(
     ("proxy", "kind"),
     [

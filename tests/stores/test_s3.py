@@ -1221,6 +1221,21 @@ async def test_password_of_a_proxy(
     assert "hush" not in "".join(traceback.format_exception(caught.value))
 
 
+async def test_no_http(fake: FakeS3) -> None:
+    """What is no HTTP is not told as a status that nobody sent."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0 x\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with open_store(fake.settings(endpoint_url=f"http://127.0.0.1:{port}")) as store:
+            with pytest.raises(NetworkError, match="answers cannot be understood"):
+                await store.head("a.tgz")
+
+
 async def test_region_that_is_a_secret(fake: FakeS3) -> None:
     """SE-02: what the message masks is not in the traceback of its cause either."""
     settings = fake.settings(region="sesame/+=x")
