@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import anyio
+
 from etcetera.errors import ConfigError, EtceteraError, NotAllowed
 
 RESERVED = ".etcetera-doctor-"
@@ -82,3 +84,18 @@ def reporting(findings: list[Finding], check: str) -> Iterator[None]:
         yield
     except EtceteraError as error:
         findings.append(failure(check, error))
+
+
+@contextmanager
+def within(seconds: float, findings: list[Finding]) -> Iterator[None]:
+    """Give up after so many seconds, and add that to *findings*."""
+    with anyio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        findings.append(
+            problem(
+                "speed",
+                "the server is so slow that not everything could be tried",
+                "try again; if it stays so, ask whoever runs the server",
+            )
+        )

@@ -26,6 +26,10 @@ GRACE_SECONDS = 10.0
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
 _LATEST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 _T = TypeVar("_T")
+MOST_NAMES = 2_000_000
+"""That a listing may have: more tell of no end, and each takes memory."""
+MOST_PAGES = 20_000
+"""That it may come in."""
 
 
 class Refused(StoreError):
@@ -41,6 +45,28 @@ class Refused(StoreError):
     def is_one_of(self, answers: Collection[str | int]) -> bool:
         """Tell whether the code or the status is among *answers*."""
         return self.code in answers or self.status in answers
+
+
+class Listed:
+    """Counts what a server lists: some never come to an end."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._names = self._pages = 0
+
+    def count(self, names: int) -> None:
+        """Take another page of so many names.
+
+        Raises:
+            StoreError: It is too much, and so it would be if asked for again.
+        """
+        self._names += names
+        self._pages += 1
+        if self._names > MOST_NAMES or self._pages > MOST_PAGES:
+            raise StoreError(
+                f"{self._endpoint} lists without end: {self._names:,} names on {self._pages:,} "
+                "pages so far; use a prefix of its own for each repository"
+            )
 
 
 def leave_note(error: BaseException, note: str) -> None:

@@ -20,12 +20,15 @@ from etcetera.settings import RepositorySettings
 from etcetera.stores import Data, Sent, patience
 from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
 from etcetera.stores.gs_credentials import Credentials, find_credentials
-from etcetera.stores.gs_endpoint import find_endpoint, is_google, proxy
+from etcetera.stores.gs_endpoint import find_endpoint, is_google
 from etcetera.stores.gs_errors import answering, no_credentials, refusal
 from etcetera.stores.place import Place
+from etcetera.stores.proxies import find_proxy
 
-LARGEST_ANSWER = 16 << 20
-"""Bytes of an answer that is not an object's content."""
+LARGEST_ANSWER = 1 << 20
+"""Bytes of an answer that is not an object's content: it is parsed on the event loop."""
+_MOST_VALUES = 1 << 15
+"""In it; a page of a listing has some thousands."""
 _ERROR_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 18
 """Of a body; each is a copy, as it may wait in a transport when the part's memory is used again."""
@@ -51,6 +54,8 @@ def as_json(answer: Answer) -> dict[str, Any]:
     Raises:
         ValueError: It is none.
     """
+    if answer.body.count(b",") > _MOST_VALUES:
+        raise ValueError("the answer is too long")
     value = json.loads(answer.body)
     if not isinstance(value, dict):
         raise ValueError("the answer is no JSON object")
@@ -214,7 +219,10 @@ class Connection:
         self, got: aiohttp.ClientResponse, expected: Collection[str | int]
     ) -> Exception:
         with answering(self.place):
-            body = await _read(got, _ERROR_BYTES)
+            try:
+                body = await _read(got, _ERROR_BYTES)
+            except ValueError:
+                body = b""  # too long for an error; its status says enough
         anonymous = (await self.credentials()).anonymous
         date = got.headers.get("Date", "")
         return refusal(self.place, got.status, body, date, expected=expected, anonymous=anonymous)
@@ -278,7 +286,7 @@ class Connection:
                         headers=headers,
                         data=_leaving(views, scope, silence, sent) if views else None,
                         allow_redirects=False,
-                        proxy=proxy(url),
+                        proxy=find_proxy(self.place.endpoint, self.place),
                         timeout=aiohttp.ClientTimeout(
                             total=None,
                             sock_connect=patience.CONNECT_SECONDS,
@@ -299,6 +307,7 @@ class Connection:
         return self._session
 
     async def _prepare(self) -> None:
+        find_proxy(self.place.endpoint, self.place)  # before anything else talks through it
         trusted = self.google and not patience.travels_in_the_clear(self.place.endpoint)
         self._credentials = await find_credentials(self._settings, self.place, trusted=trusted)
         if not self._credentials.anonymous and patience.travels_in_the_clear(self.place.endpoint):

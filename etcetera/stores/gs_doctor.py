@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from yarl import URL
-
 from etcetera.errors import EtceteraError, NetworkError, NotAllowed, RepositoryNotFound
 from etcetera.findings import RESERVED, Finding, failure, fine, problem, reporting, unknown, warning
 from etcetera.stores import ObjectInfo
@@ -29,12 +27,13 @@ from etcetera.stores.gs_bucket import (
     keeps,
 )
 from etcetera.stores.gs_client import Connection
-from etcetera.stores.gs_endpoint import EMULATOR, proxy
+from etcetera.stores.gs_endpoint import EMULATOR
 from etcetera.stores.gs_errors import answering
 from etcetera.stores.gs_identity import LOG_IN, NAME_A_KEY, check_credentials, check_token
 from etcetera.stores.gs_publish import describe
 from etcetera.stores.gs_questions import ANSWER_SECONDS, ask, check_reading
 from etcetera.stores.gs_trial import try_writing
+from etcetera.stores.proxies import find_proxy
 from etcetera.stores.reach import check_clock, reach, seconds_behind
 
 _logger = logging.getLogger("etcetera")
@@ -91,7 +90,7 @@ class _Examination:
         reached = await reach(
             endpoint,
             connection.endpoint_from or "the network",
-            proxied=proxy(URL(endpoint)) is not None,
+            proxied=find_proxy(endpoint, connection.place) is not None,
             anonymous=self.anonymous,
             which=self._which(),
         )

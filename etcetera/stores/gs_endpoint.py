@@ -1,10 +1,7 @@
-"""Which server is asked about a bucket of Google Storage, and on which way."""
+"""Which server is asked about a bucket of Google Storage."""
 
 import os
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
-
-from yarl import URL
 
 from etcetera.errors import ConfigError
 from etcetera.settings import RepositorySettings, redact_url
@@ -44,10 +41,3 @@ def is_google(endpoint: str) -> bool:
     parts = urlsplit(endpoint)
     host = parts.hostname or ""
     return parts.scheme == "https" and host.endswith(".googleapis.com")
-
-
-def proxy(url: URL) -> str | None:
-    """Return the proxy that the environment wants for *url*, as for any other store."""
-    if proxy_bypass(url.host or ""):
-        return None
-    return getproxies().get(url.scheme)

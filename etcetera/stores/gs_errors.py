@@ -157,7 +157,7 @@ def _read(body: bytes, status: int) -> tuple[str, str]:
             error = json.loads(text)["error"]
             reasons = [str(one.get("reason", "")) for one in error.get("errors", ())]
             return next(filter(None, reasons), str(status)), str(error.get("message", ""))
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return str(status), ""
     found: dict[str, str] = {}
     for name, value in _XML_FIELD.findall(text[: 1 << 16]):

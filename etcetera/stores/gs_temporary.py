@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from etcetera.errors import InvalidName, NetworkError
 from etcetera.stores import UploadInfo
-from etcetera.stores.common import Refused, check_key, time_from
+from etcetera.stores.common import Listed, Refused, check_key, time_from
 from etcetera.stores.gs_client import Connection, as_done, as_json
 from etcetera.stores.gs_errors import answering, no_bucket
 from etcetera.stores.gs_xml import as_xml, following, text
@@ -24,10 +24,10 @@ from etcetera.stores.gs_xml import as_xml, following, text
 RESERVED = ".etcetera/"
 PAGE = 100
 """Uploads and parts of one answer: it is parsed on the event loop."""
-OBJECTS = 1000
+OBJECTS = 500
 """Objects of one answer."""
-PAGES = 100_000
-"""So many tell of no end."""
+_MOST_PARTS = 10_000
+"""Cloud Storage documentation, "Quotas and limits", XML API multipart uploads."""
 
 NO_UPLOAD = frozenset[str | int]({"NoSuchUpload", 404})
 _NONCE = re.compile(r"[0-9a-f]{32}")
@@ -130,7 +130,8 @@ async def list_objects(
     if delimiter:
         query["delimiter"] = delimiter
     seen: set[str] = set()
-    for _ in range(PAGES):
+    listed = Listed(connection.place.endpoint)
+    while True:
         try:
             page = await connection.call(
                 "GET", connection.list_path(), as_json, query=query, expected={404}
@@ -140,15 +141,15 @@ async def list_objects(
         with answering(connection.place):
             items, token = page.get("items") or [], page.get("nextPageToken") or ""
             mine = [one for one in items if str(one["name"]).startswith(prefix)]
+            listed.count(len(items))
         for resource in mine:
             yield resource
         if not token:
             return
         if not isinstance(token, str) or token in seen:
-            break
+            raise _senseless(connection)
         seen.add(token)
         query["pageToken"] = token
-    raise _senseless(connection)
 
 
 async def list_parts(
@@ -186,7 +187,7 @@ async def list_parts(
             ]
             more = list(following(page, "NextPartNumberMarker"))
         for part in parts:
-            if part[0] <= number:
+            if not number < part[0] <= _MOST_PARTS:
                 raise _senseless(connection)
             number = part[0]
             yield part
@@ -229,6 +230,7 @@ async def _idle_uploads(
 ) -> AsyncIterator[UploadInfo]:
     query = {"uploads": "", "prefix": f"{prefix}{RESERVED}", "max-uploads": str(PAGE)}
     markers: list[str] = []
+    listed = Listed(connection.place.endpoint)
     while True:
         try:
             page = await connection.call(
@@ -247,6 +249,7 @@ async def _idle_uploads(
                 for one in page.findall("Upload")
             ]
             more = list(following(page, "NextKeyMarker", "NextUploadIdMarker"))
+            listed.count(len(uploads))
         for key, upload, began in uploads:
             whose = _whose(prefix, key)
             if whose is None or began >= before:
@@ -270,7 +273,8 @@ def _whose(prefix: str, key: str) -> tuple[str, str] | None:
     """The archive and the nonce that a temporary key belongs to."""
     name, _, rest = key.removeprefix(f"{prefix}{RESERVED}").partition("/")
     nonce = rest.partition("/")[0]
-    return (name, nonce) if name and _NONCE.fullmatch(nonce) else None
+    mine = key.startswith(f"{prefix}{RESERVED}")
+    return (name, nonce) if mine and name and _NONCE.fullmatch(nonce) else None
 
 
 def _time(written: str) -> datetime:

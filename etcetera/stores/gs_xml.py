@@ -5,6 +5,9 @@ from xml.etree import ElementTree
 
 from etcetera.stores.gs_client import Answer
 
+MOST_TAGS = 1 << 14
+"""Of a document: it is parsed on the event loop, and each is worth some hundred bytes of memory."""
+
 
 def as_xml(root: str, answer: Answer) -> ElementTree.Element:
     """Return the root of a document, all names in it without their namespaces.
@@ -17,9 +20,11 @@ def as_xml(root: str, answer: Answer) -> ElementTree.Element:
         ValueError: It is none, or another one, or declares entities.
     """
     body = answer.body
-    # Entities are how a small document becomes a large one.
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
+    # Entities are how a small document becomes a large one; zeros are of encodings that hide them.
+    if b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\0" in body:
         raise ValueError("the answer declares entities")
+    if body.count(b"<") > MOST_TAGS:
+        raise ValueError("the answer is too long")
     try:
         element = ElementTree.fromstring(body)  # noqa: S314 - without declarations, of bounded length
     except ElementTree.ParseError as error:

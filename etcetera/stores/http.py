@@ -9,12 +9,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import ClassVar
 from urllib.parse import urljoin
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import anyio
@@ -34,8 +33,9 @@ from etcetera.errors import (
 from etcetera.settings import redact_url
 from etcetera.stores import ObjectInfo, PinnedRange, patience
 from etcetera.stores.aiohttp_errors import network_error
-from etcetera.stores.common import GRACE_SECONDS, check_range, clean_up
+from etcetera.stores.common import GRACE_SECONDS, check_range, clean_up, time_from
 from etcetera.stores.place import Place
+from etcetera.stores.proxies import find_proxy
 from etcetera.stores.ranges import (
     READ_BYTES,
     SLOWEST_BYTES_PER_SECOND,
@@ -55,6 +55,8 @@ _ERROR_BYTES = 4096
 """Of the body of a refusal, to see whether it is for good."""
 _PROBE = {"Range": "bytes=0-0"}
 """Not HEAD, for which a signed URL does not work."""
+_SETTLED = timedelta(seconds=60)
+"""How long ago a change must be for its time to tell versions apart."""
 
 _logger = logging.getLogger("etcetera")
 
@@ -123,13 +125,6 @@ def _join(url: URL, location: str) -> str:
         return location
 
 
-def _proxy(url: URL) -> str | None:
-    """The proxy that the environment wants for *url*, as for any other store."""
-    if proxy_bypass(url.host or ""):
-        return None
-    return getproxies().get(url.scheme)
-
-
 @dataclass(slots=True)
 class Source:
     """A URL, asked again and again."""
@@ -137,13 +132,15 @@ class Source:
     url: str = field(repr=False)
     session: aiohttp.ClientSession
     answered: bool = False
-    _secrets: list[str] = field(default_factory=list, repr=False)
-    """Queries of the URLs that it was redirected to."""
+    shown: str = field(init=False)
+    """The URL without its secrets."""
+    _place: Place = field(init=False, repr=False)
+    """Knows these, and the queries of the URLs that it was redirected to."""
 
-    @property
-    def shown(self) -> str:
-        """The URL without its secrets."""
-        return redact_url(self.url)
+    def __post_init__(self) -> None:
+        self.shown = redact_url(self.url)
+        self._place = Place(url=self.shown, bucket="")
+        self._place.keep_secret(URL(self.url, encoded=True).raw_query_string)
 
     def attempts(self) -> int:
         """How often to try."""
@@ -151,19 +148,12 @@ class Source:
 
     async def open(self, part: PinnedRange | None) -> "HttpObject | HttpStream":
         """Ask for the first time."""
-        headers = _PROBE if part is None else part.headers()
-        pauses = patience.delays(self.attempts())
-        while True:
-            try:
-                answer = await self.ask(headers)
-            except NetworkError:
-                pause = next(pauses, None)
-                if pause is None:
-                    raise
-                await anyio.sleep(pause)
-            else:
-                break
+        answer = await self._ask_patiently(_PROBE if part is None else part.headers())
         try:
+            if part is None and _brings_range(answer) and not _version(answer):
+                # Pieces could be of several versions: one answer has to bring all of it.
+                answer.close()
+                answer = await self._ask_patiently({})
             remote = self._pin(answer, part)
             if isinstance(remote, HttpObject):
                 with self.answering(), anyio.fail_after(patience.STALL_SECONDS):
@@ -173,6 +163,17 @@ class Source:
             answer.close()
             raise
         return remote
+
+    async def _ask_patiently(self, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        pauses = patience.delays(self.attempts())
+        while True:
+            try:
+                return await self.ask(headers)
+            except NetworkError:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                await anyio.sleep(pause)
 
     def _pin(
         self, answer: aiohttp.ClientResponse, part: PinnedRange | None
@@ -218,8 +219,9 @@ class Source:
         """Send a request, and go where it is sent on to: each time, as that may be for once."""
         url = URL(self.url, encoded=True)
         for _ in range(REDIRECTS + 1):
+            proxy = find_proxy(str(url), self._place)
             answer = await self.session.get(
-                url, headers=headers, allow_redirects=False, proxy=_proxy(url)
+                url, headers=headers, allow_redirects=False, proxy=proxy
             )
             self.answered = True
             if answer.status not in _REDIRECTS:
@@ -229,7 +231,7 @@ class Source:
             if not _is_url(target):
                 raise StoreError(f"{self.shown} redirects to what is no URL, or has a user in it")
             following = URL(target, encoded=True)
-            self._secrets.append(following.raw_query_string)
+            self._place.keep_secret(following.raw_query_string)
             if url.scheme == "https" and following.scheme != "https":
                 raise StoreError(
                     f"{self.shown} redirects to {redact_url(target)}, which is not encrypted: "
@@ -247,9 +249,7 @@ class Source:
             if isinstance(error, EtceteraError):
                 raise
             origin = URL(self.shown, encoded=True).origin()
-            place = Place(url=self.shown, bucket="")
-            place.keep_secret(URL(self.url, encoded=True).raw_query_string, *self._secrets)
-            meaning = network_error(error, str(origin), place)
+            meaning = network_error(error, str(origin), self._place)
             raise meaning from meaning.__cause__
 
 
@@ -274,24 +274,34 @@ def _brings_range(answer: aiohttp.ClientResponse) -> bool:
 
 
 def _version(answer: aiohttp.ClientResponse) -> str:
-    """What tells one version from another; empty if nothing does."""
-    return answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    """What surely tells one version from another, byte by byte; empty if nothing does.
+
+    A time does so only if it was a while ago: RFC 9110, 8.8.2.2.
+    """
+    headers = answer.headers
+    if "ETag" in headers:
+        return headers["ETag"] if headers["ETag"].startswith('"') else ""
+    modified, date = _time(headers, "Last-Modified"), _time(headers, "Date")
+    settled = modified is not None and date is not None and date - modified >= _SETTLED
+    return headers["Last-Modified"] if settled else ""
 
 
 def _modified(headers: Mapping[str, str]) -> datetime:
+    return _time(headers, "Last-Modified") or datetime.now(UTC)
+
+
+def _time(headers: Mapping[str, str], name: str) -> datetime | None:
+    """What a head line says; ``None`` if there is none that says a time."""
     try:
-        return parsedate_to_datetime(headers.get("Last-Modified", "")).astimezone(UTC)
+        return time_from(parsedate_to_datetime(headers.get(name, "")).timestamp())
     except (ValueError, OverflowError):
-        return datetime.now(UTC)
+        return None
 
 
 def _condition(info: ObjectInfo) -> dict[str, str]:
     """The header that makes a server refuse to send another version."""
-    if info.etag.startswith('"'):
-        return {"If-Match": info.etag}
-    if info.etag.endswith(" GMT"):
-        return {"If-Unmodified-Since": info.etag}
-    return {}  # Weak ones cannot be asked for; what comes is compared.
+    name = "If-Match" if info.etag.startswith('"') else "If-Unmodified-Since"
+    return {name: info.etag}
 
 
 @dataclass(slots=True)

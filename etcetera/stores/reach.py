@@ -10,6 +10,7 @@ import anyio
 
 from etcetera.findings import Finding, fine, problem, unknown, warning
 from etcetera.stores import patience
+from etcetera.stores.common import time_from
 
 WRONG_SECONDS = 300.0
 """How far a clock may be off; servers refuse requests that are 5 to 15 minutes off."""
@@ -86,7 +87,7 @@ def check_clock(behind: float | None, meaning: str) -> Finding:
     if abs(behind) <= INEXACT_SECONDS:
         return fine("clock", "it goes as the server's does")
     here = datetime.now(UTC)
-    there = datetime.fromtimestamp(here.timestamp() + behind, UTC)
+    there = time_from(here.timestamp() + behind)
     text = (
         f"the clock of this machine is {span(abs(behind))} "
         f"{'behind' if behind > 0 else 'ahead'}: it is {here:{_TIME}} here, {there:{_TIME}} there"

@@ -19,7 +19,9 @@ from etcetera.settings import RepositorySettings, redact_url
 from etcetera.stores import Data, Sent, patience
 from etcetera.stores.common import GRACE_SECONDS, clean_up, uninterrupted
 from etcetera.stores.place import Place
+from etcetera.stores.proxies import find_proxy, keep_proxies_secret
 from etcetera.stores.s3_errors import answering, no_credentials, translate
+from etcetera.stores.s3_logs import quiet, quieten
 from etcetera.stores.s3_models import model_loader
 from etcetera.stores.sending import OutgoingBody
 
@@ -125,7 +127,7 @@ class Connection:
         arguments: dict[str, Any],
     ) -> dict[str, Any]:
         public = "ACL" in arguments
-        with answering(self.place, expected=expected, public=public):
+        with answering(self.place, expected=expected, public=public), quiet():
             try:
                 with anyio.fail_after(patience.REQUEST_SECONDS) as scope, ExitStack() as stack:
                     if body is not None:
@@ -161,14 +163,15 @@ def _make_client(settings: RepositorySettings, place: Place) -> tuple[Any, bool]
     """Return a client, and whether it signs nothing; blocks, so it needs a thread of its own."""
     try:
         # Looking for credentials may take requests, and those an event loop.
-        return asyncio.run(_make_client_here(settings, place))
+        with quiet():
+            return asyncio.run(_make_client_here(settings, place))
     except Exception as error:
         meaning = translate(error, place)
         if meaning is None and isinstance(error, ValueError):
             meaning = ConfigError(f"{place.url}: {place.show(error)}; check the settings")
         if meaning is None:
             raise
-        raise meaning from error
+        raise meaning from place.cause(error)
 
 
 async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple[Any, bool]:
@@ -176,21 +179,24 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
     from aiobotocore.session import AioSession
     from botocore import UNSIGNED
 
-    from etcetera.stores.s3_session import LimitedSession
+    from etcetera.stores.s3_session import LimitedSession, ParserFactory
 
+    quieten()
     session = AioSession(profile=settings.profile)
     session.register_component(
         "data_loader", model_loader(session.get_config_variable("data_path"))
     )
+    session.register_component("response_parser_factory", ParserFactory())
     keys = {
         "aws_access_key_id": settings.aws_access_key_id,
         "aws_secret_access_key": settings.aws_secret_access_key,
         "aws_session_token": settings.aws_session_token,
     }
+    place.keep_secret(*keys.values())
+    keep_proxies_secret(place)
     own = settings.aws_access_key_id is not None or settings.aws_secret_access_key is not None
     credentials = None if own else await session.get_credentials()
     anonymous = credentials is None and not own
-    place.keep_secret(*keys.values())
     if credentials is not None:
         await _keep_secret(credentials, place)
     config = AioConfig(
@@ -214,11 +220,13 @@ async def _make_client_here(settings: RepositorySettings, place: Place) -> tuple
         config=config,
         **({} if anonymous else keys),
     ).__aenter__()
+    quieten()  # modules that were imported for it have loggers of their own
     client.meta.events.register("before-send.s3", _drop_expect)
     client.meta.events.register("before-parameter-build.s3", _use_regional_endpoint)
     place.endpoint = redact_url(client.meta.endpoint_url)
     if "@" in client.meta.endpoint_url:
         raise ConfigError(f"the endpoint URL of {place.endpoint} must hold no user or secret")
+    find_proxy(client.meta.endpoint_url, place)
     if not anonymous and patience.travels_in_the_clear(client.meta.endpoint_url):
         _logger.warning(
             "%s is not encrypted: everybody on the way can read", place.endpoint, extra=IS_FOUND

@@ -18,12 +18,13 @@ from etcetera.findings import (
     reporting,
     unknown,
     warning,
+    within,
 )
 from etcetera.stores import ObjectInfo
 from etcetera.stores.common import Refused
 from etcetera.stores.reach import check_clock, seconds_behind
 from etcetera.stores.s3_client import Connection
-from etcetera.stores.s3_errors import ELSEWHERE, answering
+from etcetera.stores.s3_errors import ELSEWHERE, answering, region_name
 from etcetera.stores.s3_publish import describe
 from etcetera.stores.s3_reach import examine_credentials, look_for_server
 from etcetera.stores.s3_trial import try_writing
@@ -31,6 +32,8 @@ from etcetera.stores.s3_trial_reading import ATTEMPTS, check_reading
 
 ANSWER_SECONDS = 20.0
 """How long to wait for the answer to one question."""
+EXAMINATION_SECONDS = 300.0
+"""How long all questions may take together, but for removing what was written."""
 
 _logger = logging.getLogger("etcetera")
 
@@ -79,12 +82,18 @@ async def examine(
     findings.append(reached)
     if reached.status == "problem":
         return findings
-    if not await examination.look_at_list():
+    deadline = anyio.current_time() + EXAMINATION_SECONDS
+    go_on = False
+    with within(EXAMINATION_SECONDS, findings):
+        if await examination.look_at_list():
+            await examination.look_for_nothing()
+            go_on = True
+    if not go_on:
         return findings
-    await examination.look_for_nothing()
     key = f"{prefix}{RESERVED}{secrets.token_hex(8)}"
     if write and not connection.anonymous:
-        await try_writing(connection, key, findings, public=public)
+        seconds = deadline - anyio.current_time()
+        await try_writing(connection, key, findings, public=public, seconds=seconds)
         if {"read", "ranges"}.isdisjoint(one.check for one in findings):  # nothing to try it on
             await examination.read()
     else:
@@ -125,8 +134,10 @@ class _Examination:
             )
             with answering(self.connection.place):
                 for entry in page.get("Contents", ()):
-                    if entry["Key"].endswith(".tgz") and entry["Size"] > 16:
-                        self.archive = describe(self.connection.place, entry["Key"], entry)
+                    key = entry["Key"]
+                    mine = key.startswith(self.prefix) and key.endswith(".tgz")
+                    if mine and entry["Size"] > 16:
+                        self.archive = describe(self.connection.place, key, entry)
             text = f"{self.connection.place.url} can be listed"
             if self.archive is None:
                 text += "; it has no datasets: if that is wrong, correct the url"
@@ -181,7 +192,7 @@ class _Examination:
                 "set the clock of this machine",
             )
         if code in ELSEWHERE:
-            region = self.connection.place.show(self.heard.region)
+            region = region_name(self.heard.region)
             return problem(
                 "region",
                 f"the bucket is in another region, or at another server ({said})",
@@ -203,9 +214,9 @@ class _Examination:
         )
 
     def _region(self) -> list[Finding]:
-        if self.heard.region in ("", self.region):
+        region = region_name(self.heard.region)
+        if region in ("", self.region):
             return []
-        region = self.connection.place.show(self.heard.region)
         return [
             warning(
                 "region",

@@ -3,6 +3,7 @@
 Of an error answer only its code and message are shown: the rest may echo keys and signatures.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from etcetera.errors import (
     RepositoryNotFound,
     StoreError,
 )
+from etcetera.stores.aiohttp_errors import is_nonsense, reason_of
 from etcetera.stores.common import Refused
 from etcetera.stores.place import Place
 
@@ -83,8 +85,7 @@ def answering(
         if meaning is None:
             raise
         # A message that had to be masked must not come back through the cause.
-        masked = place.show(error) != str(error)
-        raise meaning from None if masked else error
+        raise meaning from place.cause(error)
 
 
 def translate(
@@ -108,12 +109,18 @@ def translate(
         return _translate_answer(error.response, place, expected, public)
     if isinstance(error, exceptions.NoCredentialsError):
         return no_credentials(place)
+    if isinstance(error, exceptions.CredentialRetrievalError):
+        # Some of these quote whatever a program of the user's has written.
+        return ExpiredCredentials(
+            f"{place.url}: no credentials can be had: what the AWS profile names "
+            f"({place.show(error.kwargs.get('provider', 'a program'))}) fails; try it alone, with: "
+            "aws sts get-caller-identity"
+        )
     if isinstance(
         error,
         (
             exceptions.TokenRetrievalError,
             exceptions.SSOError,
-            exceptions.CredentialRetrievalError,
             exceptions.RefreshWithMFAUnsupportedError,
         ),
     ):
@@ -153,12 +160,19 @@ def no_credentials(place: Place) -> NoCredentials:
     )
 
 
+def region_name(told: object) -> str:
+    """Return what a server says its region is; nothing if that cannot be the name of one."""
+    return str(told) if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", str(told or "")) else ""
+
+
 def _describe_failure(error: Exception, place: Place) -> str:
     from botocore import exceptions
 
     # Not botocore's own text: it holds the whole URL of the request.
     inner = error.kwargs.get("error") if isinstance(error, exceptions.BotoCoreError) else error
-    reason = place.show(inner or type(error).__name__)
+    reason = reason_of(inner or type(error).__name__, place)
+    if is_nonsense(inner):
+        return f"what {place.endpoint} answers cannot be understood"
     if isinstance(error, (exceptions.ReadTimeoutError, TimeoutError)):
         return f"{place.endpoint} does not answer in time"
     if isinstance(error, exceptions.ConnectTimeoutError):
@@ -201,8 +215,10 @@ def _translate_answer(
         )
     if code in ELSEWHERE:
         headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region = response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
-        what = f'region = "{place.show(region)}"' if region else "region, or correct endpoint_url"
+        region = region_name(
+            response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
+        )
+        what = f'region = "{region}"' if region else "region, or correct endpoint_url"
         return ConfigError(
             f"{place.url}: the bucket is in another region, or at another server ({said}); set "
             f"{what} in ~/.etc.toml"

@@ -93,7 +93,10 @@ class Scratch:
             "list_multipart_uploads", writes=True, Prefix=self.key, MaxUploads=10
         )
         with answering(self.connection.place):
-            return [upload["UploadId"] for upload in page.get("Uploads", ())]
+            found = page.get("Uploads", ())
+            return [
+                upload["UploadId"] for upload in found if upload.get("Key", self.key) == self.key
+            ]
 
     async def _delete(self) -> None:
         if not self._wrote:

@@ -8,6 +8,7 @@ from etcetera.errors import NotAllowed, StoreError, UsageError
 from etcetera.stores import PinnedRange, SharedUrl
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import answering
+from etcetera.stores.s3_logs import quiet
 
 LONGEST_SECONDS = 7 * 24 * 60 * 60
 """Source: S3 API Reference, "Authenticating Requests: Using Query Parameters"."""
@@ -63,7 +64,7 @@ async def sign_url(
 
 async def _presign(connection: Connection, key: str, seconds: int, **arguments: Any) -> str:
     client = await connection.get_client()
-    with answering(connection.place):
+    with answering(connection.place), quiet():
         url = await client.generate_presigned_url(
             "get_object",
             Params={"Bucket": connection.place.bucket, "Key": key, **arguments},

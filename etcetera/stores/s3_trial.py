@@ -14,7 +14,7 @@ from zlib import crc32
 import anyio
 
 from etcetera.errors import NotAllowed
-from etcetera.findings import Finding, fine, problem, reporting, unknown, warning
+from etcetera.findings import Finding, fine, problem, reporting, unknown, warning, within
 from etcetera.stores import CannotCopy, ObjectInfo, patience
 from etcetera.stores.common import GRACE_SECONDS, Refused, clean_up, uninterrupted
 from etcetera.stores.s3_client import Connection
@@ -48,7 +48,12 @@ _ONE_AT_A_TIME = "let one person at a time push a name"
 
 
 async def try_writing(
-    connection: Connection, key: str, findings: list[Finding], *, public: bool
+    connection: Connection,
+    key: str,
+    findings: list[Finding],
+    *,
+    public: bool,
+    seconds: float,
 ) -> None:
     """Try what a push relies on; add to *findings* what comes of it, and remove everything.
 
@@ -57,11 +62,13 @@ async def try_writing(
         key: As the bucket calls it; nobody else has it.
         findings: So far.
         public: Whether what is pushed should be readable by everybody.
+        seconds: How long it may take, but for removing.
     """
     scratch = Scratch(connection, key)
     left = scratch.left(f"no answer within {GRACE_SECONDS:.0f} s")
     try:
-        await _Trial(connection, scratch, findings, public).run()
+        with within(seconds, findings):
+            await _Trial(connection, scratch, findings, public).run()
     except BaseException as error:
         await clean_up(scratch.remove(), error, left=left)
         raise

@@ -11,13 +11,16 @@ from typing import Any
 
 from etcetera.errors import StoreError
 from etcetera.stores import CannotResume, UploadInfo
-from etcetera.stores.common import Refused, time_from
+from etcetera.stores.common import Listed, Refused, time_from
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import answering
 from etcetera.stores.s3_publish import plain_etag
 
 PAGE = 100
 """Of one answer: it is parsed on the event loop, 1000 in 60 to 150 ms."""
+
+_MOST_PARTS = 10_000
+"""S3 User Guide, "Multipart upload limits"."""
 
 NO_UPLOAD = frozenset[str | int]({"NoSuchUpload", 404})
 _NO_LIST = frozenset[str | int]({*NO_UPLOAD, "NotImplemented", 405, 501})
@@ -53,7 +56,7 @@ async def list_parts(
         )
         before = number
         for part in page.get("Parts", ()):
-            if part["PartNumber"] <= number:
+            if not number < part["PartNumber"] <= _MOST_PARTS:
                 raise _senseless(connection)
             number = part["PartNumber"]
             yield part
@@ -108,6 +111,7 @@ async def list_idle(
 ) -> AsyncIterator[UploadInfo]:
     """Yield the uploads directly below *prefix* to which nothing has come since *before*."""
     marker: dict[str, Any] = {}
+    listed = Listed(connection.place.endpoint)
     while True:
         page = await connection.call(
             "list_multipart_uploads",
@@ -118,10 +122,12 @@ async def list_idle(
             **marker,
         )
         with answering(connection.place):
+            listed.count(len(page.get("Uploads", ())))
             for upload in page.get("Uploads", ()):
                 name = upload["Key"].removeprefix(prefix)
                 began = time_from(upload["Initiated"].timestamp())
-                if not name or "/" in name or began >= before:
+                mine = upload["Key"].startswith(prefix)  # some servers list all
+                if not mine or not name or "/" in name or began >= before:
                     continue
                 found = await _describe(connection, upload["Key"], name, upload["UploadId"], began)
                 if found is not None and found.modified < before:

@@ -1,11 +1,9 @@
 """What tests of ``etc doctor`` on S3 servers have in common."""
 
-from collections.abc import Callable
-
 from etcetera.findings import Finding
 from etcetera.settings import RepositorySettings
 from etcetera.stores import open_store
-from tests.stores.fake_s3 import Answer, FakeS3
+from tests.stores.fake_s3 import Answer, FakeS3, Trick
 
 MANY = 20
 """More requests of a kind than there are."""
@@ -27,6 +25,6 @@ def words(found: dict[str, Finding]) -> dict[str, str]:
     return {check: one.status for check, one in found.items()}
 
 
-def tricks(fake: FakeS3, operation: str, trick: Answer | Callable[..., Answer]) -> None:
+def tricks(fake: FakeS3, operation: str, trick: Answer | Trick) -> None:
     """Answer every request of a kind so."""
     fake.tricks[operation] = [trick] * MANY

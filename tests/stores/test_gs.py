@@ -35,10 +35,13 @@ from etcetera.stores import (
     PinnedRange,
     Store,
     Unfinished,
+    common,
     open_store,
     patience,
 )
 from etcetera.stores.gs import GsStore
+from etcetera.stores.gs_client import Answer
+from etcetera.stores.gs_xml import as_xml
 from tests.fake_gs import READS, FakeGS, fake_gs, faults
 from tests.stores.conftest import count_gs_uploads
 
@@ -662,7 +665,7 @@ async def test_many_objects(server: FakeGS, store: Store) -> None:
     server.put("bucket", "data/.etcetera/x.tgz/0/1", b"x")
     before = server.count("objects.list")
     assert [info.key async for info in store.list()] == sorted(names)
-    assert server.count("objects.list") - before == 2
+    assert server.count("objects.list") - before == 4
 
 
 @pytest.mark.parametrize(
@@ -672,6 +675,7 @@ async def test_many_objects(server: FakeGS, store: Store) -> None:
         b'{"items": [{"name": "data/a", "size": "x", "generation": "1", "updated": "2020"}]}',
         listed(generation="../1"), listed(size="-1"),
         b'{"nextPageToken": "same"}', b"[" * 100_000,
+        b'{"items": [' + b"{}," * (1 << 15) + b"{}]}", b" " * (1 << 20) + b"{}",
     ],
 )  # fmt: skip
 async def test_senseless_lists(server: FakeGS, store: Store, page: bytes) -> None:
@@ -680,6 +684,42 @@ async def test_senseless_lists(server: FakeGS, store: Store, page: bytes) -> Non
     server.plan("objects.list", fault, times=faults.ALWAYS)
     with pytest.raises(NetworkError):
         [_ async for _ in store.list()]
+
+
+async def test_fresh_pages_without_end(
+    server: FakeGS, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that only ever goes on is given up."""
+    monkeypatch.setattr(common, "MOST_PAGES", 5)
+    tokens = iter(range(100))
+    page = faults.respond(lambda: aiohttp.web.json_response({"nextPageToken": f"{next(tokens)}"}))
+    server.plan("objects.list", page, times=faults.ALWAYS)
+    with pytest.raises(StoreError, match="lists without end"):
+        [_ async for _ in store.list()]
+    assert next(tokens) == 6
+
+
+@pytest.mark.parametrize("body", [b'{"error":' + b"[" * 60_000, b"x" * (1 << 17)])
+async def test_bloated_errors(server: FakeGS, store: Store, body: bytes) -> None:
+    """RX-08: an error that is too long, or too deep, says no more than its status."""
+    refuse = faults.respond(lambda: aiohttp.web.Response(status=403, body=body))
+    server.plan("objects.list", refuse, times=faults.ALWAYS)
+    with pytest.raises(NotAllowed, match="403"):
+        [_ async for _ in store.list()]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!DOCTYPE R [<!ENTITY a 'b'>]><R>&a;</R>",
+        "<!DOCTYPE R [<!ENTITY a 'b'>]><R>&a;</R>".encode("utf-16"),
+        b"<R>" + b"<a/>" * (1 << 14) + b"</R>",
+    ],
+)
+def test_bloated_documents(body: bytes) -> None:
+    """RX-08: a document that declares entities, or has too many elements, is none."""
+    with pytest.raises(ValueError, match=r"declares entities|too long"):
+        as_xml("R", Answer({}, body))
 
 
 async def test_no_redirects(server: FakeGS, store: Store) -> None:

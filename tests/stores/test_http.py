@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from etcetera.errors import (
+    ConfigError,
     DatasetNotFound,
     EtceteraError,
     ExpiredCredentials,
@@ -28,6 +29,8 @@ from tests.http_server import Reply, Trick, WebServer, certify, changing, cut, r
 DATA = random.Random(1).randbytes(300_000)
 EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
 LAST_MODIFIED = "Wed, 01 Oct 2025 10:00:00 GMT"
+LATER = "Wed, 01 Oct 2025 10:01:00 GMT"
+TOO_SOON = "Wed, 01 Oct 2025 10:00:59 GMT"
 
 
 @pytest.fixture
@@ -136,7 +139,7 @@ async def test_replaced_object(server: WebServer, ranges: bool, trick: Trick | R
 async def test_pinned_by_time(server: WebServer, ranges: bool) -> None:
     """Without an ETag the time of the last change tells versions apart."""
     server.ranges = ranges
-    server.headers = {"ETag": "", "Last-Modified": LAST_MODIFIED}
+    server.headers = {"ETag": "", "Last-Modified": LAST_MODIFIED, "Date": LATER}
     assert await read(server.url("/set.tgz")) == DATA
     if ranges:
         assert server.seen[1].headers["if-unmodified-since"] == LAST_MODIFIED
@@ -144,13 +147,81 @@ async def test_pinned_by_time(server: WebServer, ranges: bool) -> None:
         assert type(await refusal(server.url("/set.tgz"))) is RemoteChanged
 
 
-async def test_weak_etag(server: WebServer) -> None:
-    """A weak ETag is no condition, but is compared."""
-    server.headers = {"ETag": 'W/"1"'}
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"ETag": 'W/"1"'},
+        {"Last-Modified": LAST_MODIFIED},
+        {"Last-Modified": LAST_MODIFIED, "Date": TOO_SOON},
+    ],
+)
+async def test_versions_that_look_alike(server: WebServer, headers: dict[str, str]) -> None:
+    """Where nothing surely tells versions apart, one answer brings all: DN-05, RFC 9110, 8.8."""
+    server.headers = {"ETag": ""} | headers
+    # The whole of it comes without a range, as from any server that is not asked for one.
     assert await read(server.url("/set.tgz")) == DATA
-    assert "if-match" not in server.seen[1].headers
-    server.tricks = [None, changing(ETag='W/"2"')]
+    assert [one.headers.get("range") for one in server.seen] == ["bytes=0-0", None]
+    server.tricks = [None, cut(100_000)]
     assert type(await refusal(server.url("/set.tgz"))) is RemoteChanged
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    "answer",
+    [b"SSH-2.0 x\r\n\r\n", b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", b"HTTP/1.1 9999 x\r\n\r\n"],
+)
+async def test_no_http(answer: bytes) -> None:
+    """What is no HTTP is not told as a status that nobody sent."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        error = await refusal(f"http://127.0.0.1:{port}/set.tgz?X-Amz-Signature=SECRET")
+    assert type(error) is NetworkError
+    assert f"what http://127.0.0.1:{port} answers cannot be understood" in str(error)
+    assert "400" not in str(error).replace(str(port), "")
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_damaged_chunk(server: WebServer) -> None:
+    """Nor is what breaks off within a body."""
+    server.ranges = False
+    server.tricks = [cut(0)] * 20
+    error = await refusal(server.url("/set.tgz"))
+    assert "the answer is not whole, or damaged" in str(error)
+    assert "400" not in str(error).partition("broke off")[2]
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("proxy", "kind"),
+    [
+        ("http://me:SECRET@127.0.0.1:1", NetworkError),
+        ("me:SECRET@127.0.0.1:1", NetworkError),
+        ("http://me:SEC%52ET@127.0.0.1:1", NetworkError),
+        ("http://me:SECRET/x@127.0.0.1:1", ConfigError),
+        ("http://me:x/SECRET@127.0.0.1:1", ConfigError),
+        ("http://me:a SECRET@127.0.0.1:1", ConfigError),
+        ("http://me:SECRET@[::1", ConfigError),
+        ("http://me:SECRET@host:99999", ConfigError),
+        ("socks5://me:SECRET@127.0.0.1:1", ConfigError),
+    ],
+)
+async def test_password_of_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, kind: type[EtceteraError]
+) -> None:
+    """SE-02: neither a proxy that cannot be used nor one that cannot be reached is shown."""
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    error = await refusal("http://nowhere.invalid/set.tgz")
+    assert type(error) is kind
+    assert str(error).startswith("the proxy ")
 
 
 @pytest.mark.parametrize("label", ["gzip", "x-gzip", "deflate", "br"])

@@ -4,7 +4,9 @@ import asyncio
 import logging
 import socket
 import sys
+import threading
 import time
+import traceback
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -1059,20 +1061,232 @@ async def test_senseless_create(fake: FakeS3, store: Store) -> None:
         await push(store)
 
 
-@pytest.mark.parametrize(
-    ("operation", "status"), [("list", 200), ("list", 403), ("create", 200), ("get", 403)]
-)
-async def test_endless_answer(fake: FakeS3, store: Store, operation: str, status: int) -> None:
+@pytest.mark.parametrize(("operation", "limit"), [("list", 1 << 20), ("create", 1 << 16)])
+async def test_endless_answer(fake: FakeS3, store: Store, operation: str, limit: int) -> None:
     """RX-08: of an answer without data no more is taken than any honest one has."""
-    fake.objects["a.tgz"] = DATA, {}
-    fake.tricks[operation] = [Answer(status, body=b"x" * ((2 << 20) + 1))] * 10
+    fake.tricks[operation] = [Answer(body=b"x" * (limit + 1))] * 10
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "list": lambda: anext(aiter(store.list())),
         "create": lambda: push(store),
-        "get": lambda: read(store, 0, 10),
     }
-    with pytest.raises(NetworkError, match=r"http://127.0.0.1:\d+ .*more than 2 MiB"):
+    with pytest.raises(NetworkError, match=r"http://127.0.0.1:\d+ .*more than any listing has"):
         await calls[operation]()
+
+
+DECLARED = (
+    '<?xml version="1.0"?><!DOCTYPE E [<!ENTITY a "AAAA">]><{0}><Code>X</Code><Message>&a;&a;'
+    "</Message></{0}>"
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<Error><Code>X</Code><Message>" + b"A" * (1 << 16) + b"</Message></Error>",
+        DECLARED.replace("{0}", "Error").encode(),
+        DECLARED.replace("{0}", "Error").encode("utf-16"),
+    ],
+)
+@pytest.mark.parametrize("operation", ["list", "get"])
+async def test_bloated_errors(fake: FakeS3, store: Store, operation: str, body: bytes) -> None:
+    """RX-08: an error that is too long, or declares entities, says no more than its status."""
+    fake.objects["a.tgz"] = DATA, {}
+    fake.tricks[operation] = [Answer(403, body=body)] * 10
+    with pytest.raises(NotAllowed, match="403") as caught:
+        await (anext(aiter(store.list())) if operation == "list" else read(store, 0, 10))
+    assert "AAAA" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+async def test_declared_entities(fake: FakeS3, store: Store, encoding: str) -> None:
+    """RX-08: an answer that declares entities is none, however it is encoded."""
+    body = "<!DOCTYPE R [<!ENTITY a 'upload-1'>]><R><UploadId>&a;</UploadId></R>".encode(encoding)
+    fake.tricks["create"] = [Answer(body=body)] * 10
+    with pytest.raises(NetworkError, match="does not answer like an S3 server"):
+        await push(store)
+
+
+async def test_too_many_entries(fake: FakeS3, store: Store) -> None:
+    """RX-08: what is listed has to be worth its bytes, each entry takes memory and time."""
+    body = b"<ListBucketResult>" + b"<Contents/>" * (1 << 16) + b"</ListBucketResult>"
+    assert len(body) < 1 << 20
+    fake.tricks["list"] = [Answer(body=body)] * 10
+    with pytest.raises(NetworkError, match="more than any listing has"):
+        await anext(aiter(store.list()))
+
+
+async def test_long_listing(fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of the longest keys is taken, and parsed beside the event loop."""
+    from aiobotocore.parsers import AioRestXMLParser
+
+    threads: list[int] = []
+    parse = AioRestXMLParser._do_parse
+
+    def note(self: object, *arguments: object) -> object:
+        threads.append(threading.get_ident())
+        return parse(self, *arguments)
+
+    monkeypatch.setattr(AioRestXMLParser, "_do_parse", note)
+    names = [f"{number:03}{quote(chr(0x1F33C)) * 85}" for number in range(100)]
+    fake.tricks["list"] = [page("", *names)]
+    assert [info.key async for info in store.list()] == names
+    assert threads and threading.get_ident() not in threads
+
+
+async def test_keys_outside(fake: FakeS3) -> None:
+    """What is not below the prefix is neither listed nor removed, whatever a server sends."""
+    upload = "<Upload><Key>{0}</Key><UploadId>{0}</UploadId><Initiated>2020-01-01T00:00:00Z"
+    upload += "</Initiated></Upload>"
+    uploads = "".join(upload.replace("{0}", key) for key in ("a.tgz", "x/b.tgz", "p/c.tgz"))
+    root = "ListMultipartUploadsResult"
+    fake.tricks["list"] = [page("", "a.tgz", "x/b.tgz", "p/c.tgz")]
+    fake.tricks["uploads"] = [Answer(body=f"<{root}>{uploads}</{root}>".encode())]
+    fake.uploads = {key: {} for key in ("a.tgz", "x/b.tgz", "p/c.tgz")}
+    async with open_store(fake.settings(url="s3://bucket/p")) as store:
+        assert [info.key async for info in store.list()] == ["c.tgz"]
+        assert [one.key async for one in store.unfinished(datetime.now(UTC))] == ["c.tgz"]
+
+
+@pytest.mark.parametrize("operation", ["list", "uploads"])
+async def test_fresh_pages_without_end(
+    fake: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """A listing that only ever goes on is given up."""
+    monkeypatch.setattr(common, "MOST_PAGES", 5)
+    root = "ListMultipartUploadsResult"
+    fake.tricks["list"] = [page(str(number), f"{number}.tgz") for number in range(20)]
+    fake.tricks["uploads"] = [
+        Answer(
+            body=f"<{root}><IsTruncated>true</IsTruncated><NextKeyMarker>{number}</NextKeyMarker>"
+            f"<NextUploadIdMarker>x</NextUploadIdMarker></{root}>".encode()
+        )
+        for number in range(20)
+    ]
+    listed = store.list() if operation == "list" else store.unfinished(datetime.now(UTC))
+    with pytest.raises(StoreError, match="lists without end"):
+        assert [one async for one in listed]
+    assert len(fake.seen) == 6
+
+
+@pytest.mark.parametrize("changes", [False, True])
+async def test_no_etags(fake: FakeS3, store: Store, changes: bool) -> None:
+    """DN-05: where a server knows no ETags, the time of the last change tells versions apart."""
+    fake.objects["a.tgz"] = DATA, {}
+
+    def serve(request: Request, honest: Callable[[], Answer]) -> Answer:
+        answer = honest()
+        answer.headers["ETag"] = ""
+        if changes and len(fake.seen) > 2:
+            answer.headers["Last-Modified"] = "Mon, 02 Nov 2026 11:00:00 GMT"
+        return answer
+
+    fake.tricks = {"head": [serve], "get": [serve] * 2}
+    async with store.open("a.tgz") as remote:
+        assert remote is not None
+        assert await remote.read(0, 10) == DATA[:10]
+        if not changes:
+            assert await remote.read(10, 20) == DATA[10:20]
+            return
+        with pytest.raises(RemoteChanged):
+            await remote.read(10, 20)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "kind"),
+    [
+        ("http://me:hush-hush@127.0.0.1:1", NetworkError),
+        ("me:hush-hush@127.0.0.1:1", NetworkError),
+        ("http://me:hush-hush/x@127.0.0.1:1", ConfigError),
+        ("socks5://me:hush-hush@127.0.0.1:1", ConfigError),
+    ],
+)
+@pytest.mark.parametrize("url", ["s3://bucket", "gs://bucket"])
+async def test_password_of_a_proxy(
+    fake: FakeS3,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: str,
+    kind: type[EtceteraError],
+    url: str,
+) -> None:
+    """SE-02: the proxy of the environment is shown nowhere, not even in what a traceback shows."""
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    more = (
+        {} if url == "s3://bucket" else {"aws_access_key_id": None, "aws_secret_access_key": None}
+    )
+    with pytest.raises(EtceteraError) as caught:
+        async with open_store(fake.settings(url=url, endpoint_url="http://x.invalid", **more)) as s:
+            await s.head("a.tgz")
+    assert type(caught.value) is kind
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_no_http(fake: FakeS3) -> None:
+    """What is no HTTP is not told as a status that nobody sent."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0 x\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with open_store(fake.settings(endpoint_url=f"http://127.0.0.1:{port}")) as store:
+            with pytest.raises(NetworkError, match="answers cannot be understood"):
+                await store.head("a.tgz")
+
+
+async def test_region_that_is_a_secret(fake: FakeS3) -> None:
+    """SE-02: what the message masks is not in the traceback of its cause either."""
+    settings = fake.settings(region="sesame/+=x")
+    with pytest.raises(ConfigError) as caught:
+        async with open_store(settings) as store:
+            await store.head("a.tgz")
+    assert "sesame" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_program_of_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """SE-02: nothing is shown of what the program writes that a profile names."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    path = tmp_path / "config"
+    path.write_text("[profile lab]\ncredential_process = sh -c 'echo hush-hush >&2; exit 1'\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
+    settings = RepositorySettings(url="s3://bucket", profile="lab")
+    with pytest.raises(ExpiredCredentials, match="no credentials can be had") as caught:
+        async with open_store(settings) as store:
+            await store.head("a.tgz")
+    told = "".join(traceback.format_exception(caught.value))
+    assert "hush-hush" not in told.replace(str(path), "")
+
+
+async def test_logs_of_botocore(fake: FakeS3, caplog: pytest.LogCaptureFixture) -> None:
+    """SE-02: who logs everything does not log our keys, and still what others do with botocore."""
+    fake.objects["a.tgz"] = DATA, {}
+    caplog.set_level(logging.DEBUG, logger="")
+    caplog.set_level(logging.DEBUG, logger="botocore")
+    async with open_store(fake.settings(aws_session_token="hush-hush")) as store:
+        await store.put("a.tgz", b"x", overwrite=True)
+        await store.share("a.tgz", 100, None)
+    assert not [one for one in caplog.records if one.name.startswith(("botocore", "aiobotocore"))]
+    logging.getLogger("botocore.auth").debug("what others do")
+    assert "what others do" in caplog.text
+
+
+def test_causes_are_looked_through() -> None:
+    """SE-02: an error is no cause that could be shown if anything that led to it is secret."""
+    place = Place(url="s3://b", bucket="b", secrets=("hush",))
+    outer, inner = RuntimeError("outer"), ValueError("hush")
+    assert place.cause(outer) is outer
+    outer.__context__ = ExceptionGroup("group", [OSError("x"), inner])
+    assert place.cause(outer) is None
+
+
+def test_long_messages() -> None:
+    """RX-08: of a message without end only its beginning is looked at closely."""
+    place = Place(url="s3://b", bucket="b", secrets=("hush",))
+    assert place.show("word " + "\x7f" * 5000) == "word…"
+    assert place.show("hush " * 10_000) == "*** " * 75 + "…"
 
 
 async def test_concurrent_first_requests(moto_settings: RepositorySettings) -> None:

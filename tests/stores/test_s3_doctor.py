@@ -226,6 +226,28 @@ async def test_region(fake: FakeS3) -> None:
     assert "region" not in await examine(fake.settings(region="eu-central-1"))
 
 
+@pytest.mark.parametrize("status", [200, 400])
+async def test_no_region(status: int, fake: FakeS3) -> None:
+    """What cannot be the name of a region is no advice, whatever a server says."""
+    fake.always["x-amz-bucket-region"] = 'eu" \\ x = "'
+    if status == 400:
+        fake.tricks["list"] = [error(400, "AuthorizationHeaderMalformed")] * MANY
+    async with open_store(fake.settings()) as store:
+        found = await store.examine(write=False)
+    assert not any('eu"' in f"{one.message}{one.advice}" for one in found)
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 -1200", "1 Jan 1 0:0:0 -0000"],
+)
+async def test_impossible_clock(date: str, fake: FakeS3) -> None:
+    """Whatever time a server tells, the doctor can say it."""
+    fake.always["Date"] = date
+    found = await examine(fake.settings())
+    assert found["clock"].status == "problem"
+
+
 async def test_wrong_region(fake: FakeS3) -> None:
     """Where a detour does not help, the region is a problem, and spoken of once."""
     fake.always["x-amz-bucket-region"] = "eu-central-1"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from etcetera.findings import RESERVED, Finding
-from etcetera.stores import open_store, s3_scratch, s3_trial
+from etcetera.stores import common, open_store, s3_doctor, s3_scratch, s3_trial
 from tests.stores.examining import examine, tricks
 from tests.stores.fake_s3 import Answer, FakeS3, Request, error
 
@@ -272,3 +272,23 @@ async def test_cancelled_and_left(
     (record,) = caplog.records
     assert f"aws s3 rm s3://bucket/{key}" in record.getMessage()
     assert "sesame" not in record.getMessage()
+
+
+@pytest.mark.parametrize("operation", ["put", "part", "list"])
+async def test_slow_server(fake: FakeS3, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
+    """However slow a server is, the examination ends, says so, and leaves nothing."""
+    monkeypatch.setattr(s3_doctor, "EXAMINATION_SECONDS", 1.0)
+    monkeypatch.setattr(common, "GRACE_SECONDS", 0.1)
+
+    async def wait(request: Request, honest: Callable[[], Answer]) -> Answer:
+        await over.wait()
+        return honest()
+
+    over = asyncio.Event()
+    tricks(fake, operation, wait)
+    found = await examine(fake.settings(), write=True)
+    over.set()
+    assert found["speed"].status == "problem"
+    assert "so slow" in found["speed"].message
+    assert (fake.objects, fake.uploads) == ({}, {})
+    assert operation == "list" or found["removing"].status == "ok"
