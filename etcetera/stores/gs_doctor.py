@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from etcetera.errors import EtceteraError, NetworkError, NotAllowed, RepositoryNotFound
-from etcetera.findings import RESERVED, Finding, failure, fine, problem, reporting, unknown, warning
+from etcetera.findings import (
+    RESERVED,
+    Finding,
+    failure,
+    fine,
+    problem,
+    reporting,
+    unknown,
+    warning,
+    within,
+)
 from etcetera.stores import ObjectInfo
 from etcetera.stores.common import Refused
 from etcetera.stores.gs_bucket import (
@@ -34,7 +44,7 @@ from etcetera.stores.gs_publish import describe
 from etcetera.stores.gs_questions import ANSWER_SECONDS, ask, check_reading
 from etcetera.stores.gs_trial import try_writing
 from etcetera.stores.proxies import find_proxy
-from etcetera.stores.reach import check_clock, reach, seconds_behind
+from etcetera.stores.reach import EXAMINATION_SECONDS, check_clock, reach, seconds_behind
 
 _logger = logging.getLogger("etcetera")
 
@@ -55,10 +65,11 @@ async def examine(
         write: Whether to try also what has to be written.
     """
     examination = _Examination(connection, prefix, public)
-    if await examination.reach() and await examination.look_at_list():
-        await examination.look_for_nothing()
-        await examination.look_at_bucket()
-        await examination.write_or_read(write=write)
+    with within(EXAMINATION_SECONDS, examination.findings):
+        if await examination.reach() and await examination.look_at_list():
+            await examination.look_for_nothing()
+            await examination.look_at_bucket()
+            await examination.write_or_read(write=write)
     return examination.findings
 
 

@@ -12,6 +12,8 @@ from etcetera.findings import Finding, fine, problem, unknown, warning
 from etcetera.stores import patience
 from etcetera.stores.common import time_from
 
+EXAMINATION_SECONDS = 300.0
+"""How long all questions may take together, but for removing what was written."""
 WRONG_SECONDS = 300.0
 """How far a clock may be off; servers refuse requests that are 5 to 15 minutes off."""
 INEXACT_SECONDS = 30.0

@@ -22,7 +22,7 @@ from etcetera.findings import (
 )
 from etcetera.stores import ObjectInfo
 from etcetera.stores.common import Refused
-from etcetera.stores.reach import check_clock, seconds_behind
+from etcetera.stores.reach import EXAMINATION_SECONDS, check_clock, seconds_behind
 from etcetera.stores.s3_client import Connection
 from etcetera.stores.s3_errors import ELSEWHERE, answering, region_name
 from etcetera.stores.s3_publish import describe
@@ -32,8 +32,6 @@ from etcetera.stores.s3_trial_reading import ATTEMPTS, check_reading
 
 ANSWER_SECONDS = 20.0
 """How long to wait for the answer to one question."""
-EXAMINATION_SECONDS = 300.0
-"""How long all questions may take together, but for removing what was written."""
 
 _logger = logging.getLogger("etcetera")
 

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from etcetera.findings import RESERVED
 from etcetera.settings import RepositorySettings
-from etcetera.stores import gs_questions, gs_trial, open_store, patience
+from etcetera.stores import gs_doctor, gs_questions, gs_trial, open_store, patience
 from tests.fake_gs import READS, FakeGS, faults
 from tests.fake_gs.calls import Call
 from tests.fake_gs.errors import Refusal, invalid
@@ -721,4 +721,17 @@ async def test_stalls(
     (silent,) = {one.message for one in findings if one.status == "problem"}
     assert silent == f"{gs_server.endpoint} does not answer in time"
     assert findings[-1].check == "removing"
+    assert is_empty(gs_server)
+
+
+async def test_slow_server(
+    gs_settings: RepositorySettings, gs_server: FakeGS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow a server is, the examination ends, says so, and leaves nothing."""
+    monkeypatch.setattr(gs_doctor, "EXAMINATION_SECONDS", 1.0)
+    gs_server.plan("xml.part", faults.delay(1.5))
+    async with open_store(gs_settings) as store:
+        findings = await store.examine(write=True)
+    assert findings[-1].check == "speed"
+    assert "so slow" in findings[-1].message
     assert is_empty(gs_server)
