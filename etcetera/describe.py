@@ -75,7 +75,7 @@ async def remote_info(
     except (InvalidDataset, TooLarge) as error:
         _logger.warning("%s", error)
     return result(
-        partitions=_partitions(index.root.partitions),
+        partitions=await in_thread(_partitions, index.root.partitions),
         files=index.footer.files,
         bytes=index.footer.bytes,
         digest=index.footer.digest,
