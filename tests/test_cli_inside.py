@@ -118,6 +118,23 @@ class TestListing:
         assert found["archive_bytes"] == (archive if where else None)
 
 
+def test_cat_follows_no_link_out(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the file nor a directory on the way to it may be a link that leads out."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("SECRET")
+    (root / "key").symlink_to(tmp_path / "secret" / "key")
+    (root / "way").symlink_to("../secret")
+    (root / "round").symlink_to("round")
+    for path in ("key", "way/key"):
+        assert main(["cat", "flower", path]) == 7
+        printed = capsys.readouterr()
+        assert "SECRET" not in printed.out
+        assert "is a link" in printed.err
+    assert main(["cat", "flower", "round"]) == 3
+
+
 def test_names_with_a_repository(root: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """``default:NAME`` is a remote one."""
     assert main(["cat", "default:flower", "data/train/rose.txt"]) == 0

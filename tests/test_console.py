@@ -1,6 +1,7 @@
 """What the terminal gets to see."""
 
 import io
+import json
 import sys
 from datetime import UTC, datetime
 
@@ -49,6 +50,12 @@ from etcetera.progress import Phase, Progress
 def test_clean_escapes_what_drives_a_terminal(text: str, shown: str) -> None:
     """SE-11: no control character, direction mark or broken byte is printed as such."""
     assert clean(text) == shown
+
+
+def test_json_is_json() -> None:
+    """What Python reads as a number and JSON does not know is null."""
+    value = {"a": float("nan"), "b": [float("-inf"), 1.5, "x"], "c": (1, None)}
+    assert json.loads(to_json(value)) == {"a": None, "b": [None, 1.5, "x"], "c": [1, None]}
 
 
 def test_everything_printed_is_clean(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """What reaches the terminal: text that cannot drive it, sizes for people, columns."""
 
+import math
 import os
 import re
 import sys
@@ -93,10 +94,21 @@ def show_json(value: Any) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Return *value* as JSON; paths as text, times as ISO 8601."""
+    """Return *value* as JSON: paths as text, times as ISO 8601, what is no number as null."""
     import json
 
-    return json.dumps(value, indent=indent, default=_plain)
+    try:
+        return json.dumps(value, indent=indent, default=_plain, allow_nan=False)
+    except ValueError:  # Python reads NaN and Infinity in a meta.json, and JSON has no such thing
+        return json.dumps(_finite(value), indent=indent, default=_plain)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> str:

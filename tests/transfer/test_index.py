@@ -176,9 +176,7 @@ def test_as_many_partitions_as_there_may_be() -> None:
         ('"a"],' + '"b":0,' * 1_000_000 + '"c":["d"', ""),
     ],
 )
-def test_more_than_a_root_may_hold(
-    names: str, files: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_than_a_root_may_hold(names: str, files: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What would stall every thread is refused before it is parsed."""
     monkeypatch.setattr(index.json, "loads", lambda _: pytest.fail("it was parsed"))
     with pytest.raises(CorruptArchive, match="root"):
