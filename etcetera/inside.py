@@ -1,7 +1,6 @@
 """What is inside a dataset, here or in a repository, without installing it."""
 
 import os
-from datetime import UTC, datetime
 from typing import BinaryIO, Literal
 
 from etcetera.api import loaded, scanning
@@ -11,6 +10,7 @@ from etcetera.errors import DatasetNotFound, PathNotFound, os_errors
 from etcetera.home import Home
 from etcetera.repository import open_reader, split_name
 from etcetera.results import DatasetSizes, EntryInfo, PartitionSizes
+from etcetera.stores.common import time_from
 from etcetera.transfer.children import Child, Children
 from etcetera.transfer.descend import open_inside
 from etcetera.transfer.flow import in_thread
@@ -154,7 +154,7 @@ def _entry(row: Child) -> EntryInfo:
         kind=_KINDS[row.kind],
         files=row.files,
         bytes=row.size,
-        modified=None if row.mtime is None else datetime.fromtimestamp(row.mtime, UTC),
+        modified=None if row.mtime is None else time_from(row.mtime),
         target=row.target or None,
     )
 

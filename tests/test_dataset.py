@@ -111,7 +111,7 @@ def test_meta_by_a_link(flower: Path, tmp_path: Path) -> None:
     for target in (tmp_path / "secret", "../secret"):
         (flower / "meta.json").unlink()
         (flower / "meta.json").symlink_to(target)
-        with pytest.raises(InvalidDataset, match=r"'meta\.json' is a link"):
+        with pytest.raises(InvalidDataset, match=r"flower/meta\.json' is a link"):
             Dataset(flower)
 
 

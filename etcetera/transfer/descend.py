@@ -109,7 +109,7 @@ def open_inside(root: Path, path: str) -> int:
     try:
         with Descent(top) as descent:
             for _ in range(MAX_LINKS):
-                if (goal := _one_link(descent, path)) is None:
+                if (goal := _one_link(descent, root, path)) is None:
                     return _open_file(descent, path)
                 path = goal
     except OSError as error:
@@ -121,7 +121,7 @@ def open_inside(root: Path, path: str) -> int:
     raise FileNotFoundError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
-def _one_link(descent: Descent, path: str) -> str | None:
+def _one_link(descent: Descent, root: Path, path: str) -> str | None:
     """Where *path* leads by the first link in it; ``None`` if there is none."""
     parts = path.split("/")
     for count in range(len(parts)):
@@ -134,7 +134,9 @@ def _one_link(descent: Descent, path: str) -> str | None:
             continue
         link = posixpath.join(directory, parts[count])
         if problem := link_problem(link, target):
-            raise InvalidDataset(f"{link!r} is a link: {problem}; put a copy in its place")
+            raise InvalidDataset(
+                f"{str(root / link)!r} is a link: {problem}; put a copy in its place"
+            )
         # Reading it as text is enough: '..' only leads a target, and never leaves the dataset.
         return posixpath.normpath(posixpath.join(directory, target, *parts[count + 1 :]))
     return None
