@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,15 +11,14 @@ from etcetera.errors import (
     InvalidName,
     PartitionNotFound,
     os_errors,
+    quoted,
 )
 from etcetera.transfer.descend import open_inside
 from etcetera.transfer.options import MiB
+from etcetera.unseen import UNSEEN
 
 MAX_NAME = 200
 """UTF-8 bytes in a name: leaves room for what home and repositories append, within 255."""
-
-# Line and paragraph separator break lines as the ASCII controls do.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Dataset:
@@ -199,10 +197,10 @@ def check_name(name: str) -> str:
     """
     _check_component(name, "dataset")
     if name.startswith("-"):
-        raise InvalidName(f"{name!r} cannot name a dataset: it must not begin with '-'")
+        raise InvalidName(f"{quoted(name)} cannot name a dataset: it must not begin with '-'")
     if ":" in name:
         raise InvalidName(
-            f"{name!r} cannot name a dataset: ':' separates a repository from a dataset"
+            f"{quoted(name)} cannot name a dataset: ':' separates a repository from a dataset"
         )
     if name != name.strip():
         raise InvalidName(f"{name!r} cannot name a dataset: it has spaces around it")
@@ -230,21 +228,23 @@ def check_partition(partition: str) -> str:
 
 def _check_component(name: str, kind: str) -> None:
     """Refuse what is not a single, visible, portable component of a path."""
-    refused = f"{name!r} cannot name a {kind}"  # repr escapes control characters
+    refused = f"{quoted(name)} cannot name a {kind}"  # as by repr: control characters are escaped
     if not isinstance(name, str):
         raise InvalidName(f"{refused}: it must be a string")
     if not name:
         raise InvalidName(f"{refused}: it is empty")
-    if _CONTROL.search(name):
-        raise InvalidName(f"{refused}: it has control characters in it")
-    if "/" in name or "\\" in name:
-        raise InvalidName(f"{refused}: it must not have '/' or '\\' in it")
-    if name.startswith("."):
-        raise InvalidName(f"{refused}: it must not begin with '.'")
     try:
         length = len(name.encode())
     except UnicodeEncodeError as error:
         raise InvalidName(f"{refused}: it is not valid Unicode") from error
+    if found := UNSEEN.search(name):
+        raise InvalidName(
+            f"{refused}: it has characters in it that nobody sees (U+{ord(found[0]):04X})"
+        )
+    if "/" in name or "\\" in name:
+        raise InvalidName(f"{refused}: it must not have '/' or '\\' in it")
+    if name.startswith("."):
+        raise InvalidName(f"{refused}: it must not begin with '.'")
     if length > MAX_NAME:
         raise InvalidName(f"{refused}: it has {length} bytes, and {MAX_NAME} is the limit")
 

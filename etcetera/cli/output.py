@@ -13,21 +13,14 @@ from typing import Any
 import typer
 
 from etcetera.errors import without_queries
+from etcetera.unseen import UNSEEN
 
-# Controls (a terminal obeys them), line separators, directions of writing (they make a text read
-# as another), what nobody sees (it makes two names look like one; joiners have their use in some
-# scripts, but not beside ASCII), and the halves that stand for bytes which are no UTF-8.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
-    "|(?<=[\x20-\x7e])[\u200c\u200d]|[\u200c\u200d](?=[\x20-\x7e])"
-)
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def clean(text: str) -> str:
     """Return *text* with everything escaped that a terminal would not simply show."""
-    return _UNSAFE.sub(_escape, text)
+    return UNSEEN.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
