@@ -8,9 +8,9 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from markdown_it.token import Token
 
 import etcetera
 from etcetera.cli import main, page
@@ -234,7 +234,10 @@ def test_ordinary_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     row = "| a | b | c |\n"
     assert page.show_markdown(row + "| - | - | - |\n" + row * 1000 + "\n```python\nimport x\n```\n")
     assert "import x" in capsys.readouterr().out
-    assert page._Code.create(page._Page(""), SimpleNamespace(info="python")).lexer_name == "text"
+    assert (
+        page._Code.create(page._Page(""), Token("fence", "code", 0, info="python")).lexer_name
+        == "text"
+    )
 
 
 def test_long_markdown(root: Path) -> None:

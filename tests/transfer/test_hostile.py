@@ -146,11 +146,13 @@ def test_long_paths_are_bounded(outside: Path, monkeypatch: pytest.MonkeyPatch) 
     """RX-03: a few compressed bytes a path cannot fill the memory; ordinary ones count nothing."""
     monkeypatch.setattr("etcetera.transfer.tally.MOST_EXCESS", 100_000)
     ordinary = [file(f"data/train/{number}-{'x' * 60}".encode()) for number in range(300)]
-    assert unpack([dataset(*ordinary)], outside.parent / "ordinary").total.files == 300
+    target = outside.parent / "target"
+    assert unpack([dataset(*ordinary)], target).total.files == 300
+    remove_tree(target)
     deep = "data/train/" + f"{'d' * 250}/" * 14
     members = [pax((b"path", f"{deep}{number}".encode())) + file(b"f") for number in range(50)]
     with pytest.raises(UnsafeArchive, match="paths are so long"):
-        unpack([dataset(*members)], outside.parent / "target")
+        unpack([dataset(*members)], target)
 
 
 @pytest.mark.parametrize("key", ["SCHILY.realsize", "SUN.holesdata"])
