@@ -35,7 +35,7 @@ from etcetera.locks import locked
 from etcetera.receipts import Receipt, Receipts
 from etcetera.removal import remove_tree
 from etcetera.staging import PRIVATE, Private, Resumable, no_directory
-from etcetera.stores.common import time_from
+from etcetera.times import time_from
 
 if TYPE_CHECKING:
     from etcetera.checked import CheckedArchives

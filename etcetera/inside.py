@@ -10,7 +10,7 @@ from etcetera.errors import DatasetNotFound, PathNotFound, os_errors
 from etcetera.home import Home
 from etcetera.repository import open_reader, split_name
 from etcetera.results import DatasetSizes, EntryInfo, PartitionSizes
-from etcetera.stores.common import time_from
+from etcetera.times import time_from
 from etcetera.transfer.children import Child, Children
 from etcetera.transfer.descend import open_inside
 from etcetera.transfer.flow import in_thread

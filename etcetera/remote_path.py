@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from etcetera.errors import PathNotFound, UsageError
 from etcetera.remote_reading import AnyFile
-from etcetera.stores.common import time_from
+from etcetera.times import time_from
 from etcetera.transfer.children import Child
 from etcetera.transfer.options import KiB
 from etcetera.transfer.tar import Entry
