@@ -14,6 +14,7 @@ from etcetera.repository import SUFFIX, Repository, open_repository
 from etcetera.results import Leftover
 from etcetera.settings import place
 from etcetera.staging import Private, abandoned, can_be_resumed, discard
+from etcetera.times import time_from
 from etcetera.transfer.flow import in_thread
 from etcetera.transfer.journal import DamagedJournal, Journal, Saved
 from etcetera.transfer.resume import lasting_facts, why_not
@@ -146,7 +147,7 @@ def _leftover(
         name=path.name.rsplit(".", 2 if kind == "kept" else 1)[0],
         place=str(path),
         bytes=size,
-        modified=datetime.fromtimestamp(modified, UTC),
+        modified=time_from(modified),
         reason=reason,
         removed=removed,
     )

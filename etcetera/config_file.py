@@ -11,10 +11,10 @@ from pathlib import Path
 from etcetera.errors import ConfigError
 from etcetera.findings import IS_FOUND
 from etcetera.settings import OLD_SECRET, SECRETS, expand
-from etcetera.transfer.options import MiB
+from etcetera.transfer.options import KiB
 
-_LARGEST_FILE = 8 * MiB
-"""Bytes of a configuration or lock file that are read."""
+_LARGEST_FILE = 64 * KiB
+"""Bytes of a configuration file that are read."""
 
 _logger = logging.getLogger("etcetera")
 
@@ -59,13 +59,39 @@ def read_toml(path: Path, what: str) -> tuple[dict[str, object], os.stat_result]
     """
     import tomli
 
+    text, status = read_text(path, what, _LARGEST_FILE)
+    try:
+        return tomli.loads(text), status
+    except tomli.TOMLDecodeError as error:
+        hint = _toml_hint(text.splitlines()[error.lineno - 1 : error.lineno])
+        raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: a number in it is too long, or a list too deep; no setting needs such a thing"
+        ) from error
+
+
+def read_text(path: Path, what: str, largest: int) -> tuple[str, os.stat_result]:
+    """Read a file that is TOML.
+
+    Args:
+        path: Where it is.
+        what: What it is called in errors.
+        largest: Bytes that it may have.
+
+    Returns:
+        Its text, and the status of the file.
+
+    Raises:
+        ConfigError: It is missing, unreadable, too large or not UTF-8.
+    """
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            text = file.read(_LARGEST_FILE).decode("utf-8-sig")
-            if file.read(1):
-                raise OSError(errno.EFBIG, f"it has more than {_LARGEST_FILE:,} bytes")
-        return tomli.loads(text), status
+            content = file.read(largest + 1)
+            if len(content) > largest:
+                raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes")
+        return content.decode("utf-8-sig"), status
     except FileNotFoundError as error:
         raise ConfigError(f"There is no {what} {path}; correct its name, or write it") from error
     except OSError as error:
@@ -76,13 +102,6 @@ def read_toml(path: Path, what: str) -> tuple[dict[str, object], os.stat_result]
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text, as TOML has to be; save it as UTF-8") from error
-    except tomli.TOMLDecodeError as error:
-        hint = _toml_hint(text.splitlines()[error.lineno - 1 : error.lineno])
-        raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{path}: a number in it is too long, or a list too deep; no setting needs such a thing"
-        ) from error
 
 
 def _toml_hint(lines: list[str]) -> str:

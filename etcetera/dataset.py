@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,13 +11,14 @@ from etcetera.errors import (
     InvalidName,
     PartitionNotFound,
     os_errors,
+    quoted,
 )
+from etcetera.transfer.descend import open_inside
+from etcetera.transfer.options import MiB
+from etcetera.unseen import UNSEEN
 
 MAX_NAME = 200
 """UTF-8 bytes in a name: leaves room for what home and repositories append, within 255."""
-
-# Line and paragraph separator break lines as the ASCII controls do.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Dataset:
@@ -60,7 +60,7 @@ class Dataset:
                 )
             self.validate(self.location)
             self.name = name or self.location.name
-            self.meta = _read_meta(self.location / "meta.json")
+            self.meta = _read_meta(self.location)
 
     @property
     def root(self) -> Path:
@@ -197,10 +197,10 @@ def check_name(name: str) -> str:
     """
     _check_component(name, "dataset")
     if name.startswith("-"):
-        raise InvalidName(f"{name!r} cannot name a dataset: it must not begin with '-'")
+        raise InvalidName(f"{quoted(name)} cannot name a dataset: it must not begin with '-'")
     if ":" in name:
         raise InvalidName(
-            f"{name!r} cannot name a dataset: ':' separates a repository from a dataset"
+            f"{quoted(name)} cannot name a dataset: ':' separates a repository from a dataset"
         )
     if name != name.strip():
         raise InvalidName(f"{name!r} cannot name a dataset: it has spaces around it")
@@ -228,36 +228,41 @@ def check_partition(partition: str) -> str:
 
 def _check_component(name: str, kind: str) -> None:
     """Refuse what is not a single, visible, portable component of a path."""
-    refused = f"{name!r} cannot name a {kind}"  # repr escapes control characters
+    refused = f"{quoted(name)} cannot name a {kind}"  # as by repr: control characters are escaped
     if not isinstance(name, str):
         raise InvalidName(f"{refused}: it must be a string")
     if not name:
         raise InvalidName(f"{refused}: it is empty")
-    if _CONTROL.search(name):
-        raise InvalidName(f"{refused}: it has control characters in it")
-    if "/" in name or "\\" in name:
-        raise InvalidName(f"{refused}: it must not have '/' or '\\' in it")
-    if name.startswith("."):
-        raise InvalidName(f"{refused}: it must not begin with '.'")
     try:
         length = len(name.encode())
     except UnicodeEncodeError as error:
         raise InvalidName(f"{refused}: it is not valid Unicode") from error
+    if found := UNSEEN.search(name):
+        raise InvalidName(
+            f"{refused}: it has characters in it that nobody sees (U+{ord(found[0]):04X})"
+        )
+    if "/" in name or "\\" in name:
+        raise InvalidName(f"{refused}: it must not have '/' or '\\' in it")
+    if name.startswith("."):
+        raise InvalidName(f"{refused}: it must not begin with '.'")
     if length > MAX_NAME:
         raise InvalidName(f"{refused}: it has {length} bytes, and {MAX_NAME} is the limit")
 
 
-_MAX_META = 8 << 20
+MAX_META = MiB
 """Bytes of a ``meta.json``; one that a stranger wrote must not fill the memory."""
-_MAX_META_VALUES = 100_000
-"""Lists and objects in it; parsing them keeps every thread waiting."""
+_MAX_META_VALUES = 200_000
+"""Values and keys in it; parsing them keeps every thread waiting."""
+_MAX_META_DEPTH = 100
 
 
-def _read_meta(path: Path) -> dict[str, object]:
-    if not path.is_file():
+def _read_meta(root: Path) -> dict[str, object]:
+    try:
+        file = os.fdopen(open_inside(root, "meta.json"), "rb")
+    except (FileNotFoundError, IsADirectoryError):
         return {}
-    with path.open("rb") as file:
-        return parse_meta(file.read(_MAX_META + 1), str(path))
+    with file:
+        return parse_meta(file.read(MAX_META + 1), str(root / "meta.json"))
 
 
 def parse_meta(content: bytes, where: str) -> dict[str, object]:
@@ -268,12 +273,13 @@ def parse_meta(content: bytes, where: str) -> dict[str, object]:
         where: Names it in errors.
 
     Raises:
-        InvalidDataset: It is not a JSON object, or too large.
+        InvalidDataset: It is not a JSON object, too large, or too deep.
     """
-    if len(content) > _MAX_META or content.count(b"[") + content.count(b"{") > _MAX_META_VALUES:
+    # Those in texts count as well: that many make no difference.
+    if len(content) > MAX_META or sum(map(content.count, b"[{,:")) > _MAX_META_VALUES:
         raise InvalidDataset(
-            f"{where} is too large: at most {_MAX_META >> 20} MiB and {_MAX_META_VALUES:,} lists "
-            "and objects; keep more than that in a file of its own, below assets/"
+            f"{where} is too large: at most {MAX_META // MiB} MiB and {_MAX_META_VALUES:,} values; "
+            "keep more than that in a file of its own, below assets/"
         )
     try:
         meta = json.loads(content.decode("utf-8-sig"))
@@ -281,4 +287,22 @@ def parse_meta(content: bytes, where: str) -> dict[str, object]:
         raise InvalidDataset(f"{where} is not valid JSON: {error}") from error
     if not isinstance(meta, dict):
         raise InvalidDataset(f"{where} must hold a JSON object, not a {type(meta).__name__}")
+    if _is_deep(meta):
+        raise InvalidDataset(
+            f"{where} has lists or objects in more than {_MAX_META_DEPTH} others: make it flatter, "
+            "or keep it in a file of its own, below assets/"
+        )
     return meta
+
+
+def _is_deep(value: object) -> bool:
+    level: list[object] = [value]
+    for _ in range(_MAX_META_DEPTH):
+        below: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                below += one.values()
+            elif isinstance(one, list):
+                below += one
+        level = below
+    return any(isinstance(one, (dict, list)) for one in level)

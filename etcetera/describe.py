@@ -5,21 +5,17 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from etcetera.dataset import Dataset, parse_meta
+from etcetera.dataset import MAX_META, Dataset, parse_meta
 from etcetera.errors import DatasetNotFound, EtceteraError, InvalidDataset
 from etcetera.home import Home
 from etcetera.repository import Repository
 from etcetera.results import DatasetInfo, Listing, PartitionInfo
 from etcetera.transfer.archive import Archive, Index
 from etcetera.transfer.flow import in_thread
-from etcetera.transfer.options import MiB
 from etcetera.transfer.reader import Reader, TooLarge
 from etcetera.transfer.scan import Totals, scan
 
 _logger = logging.getLogger("etcetera")
-
-_MAX_META = MiB
-"""Bytes of a ``meta.json`` that is read out of an archive."""
 
 
 def local_info(home: Home, name: str, stop: threading.Event) -> DatasetInfo:
@@ -69,13 +65,13 @@ async def remote_info(
         return result(partitions=None, files=None, bytes=None, digest=None)
     meta: dict[str, object] = {}
     try:
-        content = await Reader(index).read_file("meta.json", _MAX_META)
+        content = await Reader(index).read_file("meta.json", MAX_META)
         if content is not None:
             meta = await in_thread(parse_meta, content, f"meta.json of {name}")
     except (InvalidDataset, TooLarge) as error:
         _logger.warning("%s", error)
     return result(
-        partitions=_partitions(index.root.partitions),
+        partitions=await in_thread(_partitions, index.root.partitions),
         files=index.footer.files,
         bytes=index.footer.bytes,
         digest=index.footer.digest,

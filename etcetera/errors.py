@@ -42,11 +42,19 @@ from typing import ClassVar
 
 from etcetera.space import free_at
 
-_TOKEN = re.compile(r"[^\s'\"\\]+")
+_TOKEN = re.compile(
+    r"[^ \t-\r'\"\\]+(?:(?:['\"\\]+(?=[\w=&%+/-])|\s+(?=[\w.%-]{1,64}=))[^ \t-\r'\"\\]+)*"
+)
+"""What stands together: quotes or a blank do not end a query that goes on behind them."""
+_USER = re.compile(
+    r"(https?:/{0,3})(?:\S{0,200}?:)?[^/\s:]{0,200}@|((?<=:)/|//)[^/\s]*@", re.IGNORECASE
+)
+"""User and password, also of a URL that lost a slash because it was taken for a path."""
 _SIGNED = re.compile(
     r"(?:[?&#]|%(?:25)*(?:3f|26|23))"
     r"(?=x-amz-|x-goog-"
-    r"|(?:awsaccesskeyid|signature|sig|se|token|policy|key-pair-id)(?:=|%(?:25)*3d))",
+    r"|(?:awsaccesskeyid|signature|sig|se|token|policy|key-pair-id|sas|key|secret|password"
+    r"|access[-_]token|api[-_]?key)(?:=|%(?:25)*3d))",
     re.IGNORECASE,
 )
 """Begins what opens something to whoever reads it, also of what was a URL once, or is quoted."""
@@ -56,8 +64,23 @@ _QUOTED_QUERY = re.compile(r"\?|%(?:25)*3f", re.IGNORECASE)
 
 
 def without_queries(text: str) -> str:
-    """Return *text* without the queries of links: one may stand where something else belongs."""
-    return _TOKEN.sub(_hide_query, text)
+    """Return *text* without what opens something: links may stand where something else belongs.
+
+    The queries of URLs go, and user and password.
+    """
+    return _TOKEN.sub(_hide_query, _USER.sub(lambda user: f"{user[1] or user[2]}***@", text))
+
+
+def quoted(name: object) -> str:
+    """What was given as a name, fit to be shown: it may be a URL, whole or mistyped."""
+    if isinstance(name, str) and re.search("[/:?#]", name):
+        # Whatever looks as if it could be a secret of one.
+        head = re.split("[?#;]", name, maxsplit=1)[0]
+        user, at, rest = head.rpartition("@")
+        colon = re.match(r"[\w.+-]*:/*", user)
+        shown = f"{colon[0] if colon else ''}***@{rest}" if at else head
+        name = f"{shown}***" if len(head) < len(name) else shown
+    return repr(name)
 
 
 def _hide_query(token: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -35,6 +35,7 @@ from etcetera.locks import locked
 from etcetera.receipts import Receipt, Receipts
 from etcetera.removal import remove_tree
 from etcetera.staging import PRIVATE, Private, Resumable, no_directory
+from etcetera.times import time_from
 
 if TYPE_CHECKING:
     from etcetera.checked import CheckedArchives
@@ -144,7 +145,7 @@ class Home:
             broken = not stat.S_ISDIR(status.st_mode)
         elif (receipt := self._receipts.read(name, status.st_ino)) and receipt.pulled:
             kind, partial = "pulled", bool(receipt.selections)
-        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        modified = time_from(status.st_mtime)
         return LocalEntry(
             name=name, kind=kind, path=path, modified=modified, broken=broken, partial=partial
         )

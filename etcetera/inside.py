@@ -1,6 +1,6 @@
 """What is inside a dataset, here or in a repository, without installing it."""
 
-from datetime import UTC, datetime
+import os
 from typing import BinaryIO, Literal
 
 from etcetera.api import loaded, scanning
@@ -10,7 +10,9 @@ from etcetera.errors import DatasetNotFound, PathNotFound, os_errors
 from etcetera.home import Home
 from etcetera.repository import open_reader, split_name
 from etcetera.results import DatasetSizes, EntryInfo, PartitionSizes
+from etcetera.times import time_from
 from etcetera.transfer.children import Child, Children
+from etcetera.transfer.descend import open_inside
 from etcetera.transfer.flow import in_thread
 from etcetera.transfer.paths import path_in_dataset
 from etcetera.transfer.scan import Scan, scan
@@ -109,19 +111,22 @@ def open_local(name: str, path: str, config: Config) -> BinaryIO:
         DatasetNotFound: There is no such dataset.
         PathNotFound: It has no such file.
         UsageError: The path leads out of the dataset.
+        InvalidDataset: A link in it does.
     """
     home = Home(config.home)
     if home.find(name) is None:
         raise _no_dataset(name)
-    file = Dataset(home.path / name, name).file(path_in_dataset(path))
-    with os_errors(f"opening {file}"):
-        if file.is_dir():
-            raise PathNotFound(f"{path} in {name} is a directory: name a file in it")
-        if not file.is_file():
+    normal = path_in_dataset(path)
+    dataset = Dataset(home.path / name, name)
+    with os_errors(f"opening {dataset.file(normal)}"):
+        try:
+            return os.fdopen(open_inside(dataset.root, normal or "."), "rb")
+        except IsADirectoryError as error:
+            raise PathNotFound(f"{path} in {name} is a directory: name a file in it") from error
+        except FileNotFoundError as error:
             raise PathNotFound(
                 f"There is no file {path} in {name}; etc ls {name} shows what there is"
-            )
-        return file.open("rb")
+            ) from error
 
 
 def _no_dataset(name: str) -> DatasetNotFound:
@@ -149,7 +154,7 @@ def _entry(row: Child) -> EntryInfo:
         kind=_KINDS[row.kind],
         files=row.files,
         bytes=row.size,
-        modified=None if row.mtime is None else datetime.fromtimestamp(row.mtime, UTC),
+        modified=None if row.mtime is None else time_from(row.mtime),
         target=row.target or None,
     )
 

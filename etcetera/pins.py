@@ -6,16 +6,27 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from etcetera.config_file import read_toml
+from etcetera.config_file import read_text
 from etcetera.dataset import check_name
 from etcetera.errors import ConfigError, DigestMismatch, UsageError
 from etcetera.home import Home
 from etcetera.receipts import Receipt
 from etcetera.settings import redact_url
+from etcetera.transfer.options import MiB
 from etcetera.transfer.scan import scan
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _VERSION = 1
+_LARGEST_FILE = MiB
+"""Bytes of a lock file: some 6,000 datasets."""
+_STRING = r'"(?:[^"\\]|\\.)*"|\'[^\']*\''
+_END = r"[ \t]*(?:#.*)?"
+_TABLE = re.compile(
+    rf"[ \t]*\[[ \t]*datasets[ \t]*\.[ \t]*({_STRING}|[A-Za-z0-9_-]+)[ \t]*\]{_END}"
+)
+_SETTING = re.compile(rf"[ \t]*([a-z]+)[ \t]*=[ \t]*({_STRING}|[0-9][0-9_]{{0,30}}){_END}")
+_NOTHING = re.compile(_END)
+_KEYS = ("repository", "digest", "files", "bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +75,69 @@ def read_lock(path: Path) -> tuple[Pin, ...]:
         ConfigError: It is missing, unreadable, or no lock file.
         InvalidName: No dataset can be called so.
     """
-    table, _ = read_toml(path, "lock file")
-    if table.get("version") != _VERSION:
-        raise ConfigError(
-            f"{path} is no lock file of this version of etcetera (version = {_VERSION})"
-        )
-    datasets = table.get("datasets", {})
-    if not isinstance(datasets, dict):
-        raise ConfigError(f"{path}: datasets must be tables: [datasets.NAME]")
+    text, _ = read_text(path, "lock file", _LARGEST_FILE)
+    datasets = _parse(path, text)
     return tuple(_pin(path, check_name(name), value) for name, value in datasets.items())
 
 
-def _pin(path: Path, name: str, value: object) -> Pin:
+def _parse(path: Path, text: str) -> dict[str, dict[str, object]]:
+    """The tables of a lock file, by the few forms of TOML that one needs.
+
+    All of TOML would let a stranger's file keep the interpreter busy for hours.
+    """
+    top: dict[str, object] = {}
+    datasets: dict[str, dict[str, object]] = {}
+    table = top
+    keys: tuple[str, ...] = ("version",)
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if _NOTHING.fullmatch(line):
+            continue
+        try:
+            if found := _SETTING.fullmatch(line):
+                key, value = found[1], _value(found[2])
+                if key not in keys or key in table:
+                    raise ValueError(key)
+                table[key] = value
+                if top.get("version") != _VERSION:
+                    break
+            elif (found := _TABLE.fullmatch(line)) and top:
+                name = _value(found[1]) if found[1][0] in "\"'" else found[1]
+                if name in datasets:
+                    raise ValueError(name)
+                table, keys = datasets.setdefault(str(name), {}), _KEYS
+            else:
+                raise ValueError(line)
+        except ValueError as error:
+            raise ConfigError(
+                f"{path}: line {number} is not as etc lock writes it: version first, then for each "
+                f'dataset [datasets."NAME"] and {", ".join(_KEYS)}, all of them once; what else is '
+                "to be said stands behind a #"
+            ) from error
+    if top.get("version") != _VERSION:
+        raise ConfigError(
+            f"{path} is no lock file of this version of etcetera (version = {_VERSION})"
+        )
+    return datasets
+
+
+def _value(text: str) -> str | int:
+    """A string or number.
+
+    Raises:
+        ValueError: It is wrong.
+    """
+    if text[0] == "'":
+        return text[1:-1]
+    if text[0] != '"':
+        return int(text)
+    value = str(json.loads(text))
+    value.encode()
+    return value
+
+
+def _pin(path: Path, name: str, value: dict[str, object]) -> Pin:
     where = f"{path}: [datasets.{name}]"
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} must be a table")
     repository, digest = value.get("repository"), value.get("digest")
     files, size = value.get("files"), value.get("bytes")
     if not isinstance(repository, str) or repository != redact_url(repository):

@@ -1,6 +1,7 @@
 """Receipts: which local datasets are also in a repository, and as what."""
 
 import json
+import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from etcetera import atomic
-from etcetera.errors import CorruptArchive, UsageError
+from etcetera.errors import CorruptArchive, InvalidDataset, UsageError
 from etcetera.settings import redact_url
+from etcetera.transfer.descend import open_inside
+from etcetera.transfer.options import MiB
 from etcetera.transfer.scan import Scan
 from etcetera.transfer.selection import Selection
 
@@ -68,6 +71,10 @@ class Receipt:
             object.__setattr__(self, "pulled", True)
 
 
+_LARGEST = 4 * MiB
+"""Bytes of a receipt that is read; whatever else lies in its place is none."""
+
+
 class Receipts:
     """The receipts of one home, by dataset and directory, each with the index of its archive.
 
@@ -82,7 +89,12 @@ class Receipts:
     def read(self, name: str, inode: int) -> Receipt | None:
         """Return what speaks of this very directory; ``None`` if nothing legible does."""
         try:
-            receipt = _parse(json.loads(self._path(name, inode).read_bytes()))
+            path = self._path(name, inode)
+            with os.fdopen(open_inside(path.parent, path.name), "rb") as file:
+                content = file.read(_LARGEST + 1)
+            if len(content) > _LARGEST:
+                return None
+            receipt = _parse(json.loads(content))
         except (OSError, ValueError, RecursionError):
             return None
         return receipt if receipt and (receipt.name, receipt.inode) == (name, inode) else None
@@ -94,7 +106,7 @@ class Receipts:
 
         try:
             index = KeptIndex(self._index(receipt.name, receipt.inode))
-        except (OSError, CorruptArchive):
+        except (OSError, CorruptArchive, InvalidDataset):
             return None
         if index.footer.digest == receipt.digest:
             return index

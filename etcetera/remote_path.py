@@ -3,12 +3,13 @@
 import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from etcetera.errors import PathNotFound, UsageError
 from etcetera.remote_reading import AnyFile
+from etcetera.times import time_from
 from etcetera.transfer.children import Child
 from etcetera.transfer.options import KiB
 from etcetera.transfer.tar import Entry
@@ -95,7 +96,7 @@ class RemotePath:
         Raises:
             PathNotFound: There is no such file or directory.
         """
-        return datetime.fromtimestamp(self._entry_there().mtime, UTC)
+        return time_from(self._entry_there().mtime)
 
     def iterdir(self) -> "Iterator[RemotePath]":
         """Yield what lies directly in the directory, sorted by name.

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from anyio import Lock
 
-from etcetera.dataset import parse_meta
+from etcetera.dataset import MAX_META, parse_meta
 from etcetera.errors import PathNotFound
 from etcetera.remote_session import AnyReader
 from etcetera.transfer.children import Child
@@ -12,15 +12,11 @@ from etcetera.transfer.flow import in_thread
 from etcetera.transfer.front import FrontReader, SpooledFile
 from etcetera.transfer.links import follow
 from etcetera.transfer.member_file import MemberFile
-from etcetera.transfer.options import MiB
 from etcetera.transfer.read_ahead import FileContent, files_ahead
 from etcetera.transfer.reader import TooLarge
 from etcetera.transfer.tar import Entry
 
 AnyFile = MemberFile | SpooledFile
-
-_MAX_META = MiB
-"""Bytes of a ``meta.json`` that is read out of an archive."""
 
 
 async def open_file(reader: AnyReader, path: str) -> AnyFile:
@@ -77,7 +73,7 @@ async def read_meta(reader: AnyReader, name: str) -> dict[str, object]:
     file = await reader.open("meta.json")
     if file is None:
         return {}
-    if file.entry.size > _MAX_META:
+    if file.entry.size > MAX_META:
         raise TooLarge(f"meta.json of {name} has {file.entry.size:,} bytes: it is not read")
     content = await file.read(0, file.entry.size)
     file.close()

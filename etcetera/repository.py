@@ -6,7 +6,7 @@ from pathlib import Path
 
 from etcetera.config import Config
 from etcetera.dataset import check_name, is_name
-from etcetera.errors import DatasetNotFound, InvalidName, UsageError, archive_errors
+from etcetera.errors import DatasetNotFound, InvalidName, UsageError, archive_errors, quoted
 from etcetera.links import Link, is_link, parse_link
 from etcetera.settings import RepositorySettings, redact_url
 from etcetera.stores import ObjectInfo, Store, open_store
@@ -154,11 +154,18 @@ def split_name(
         if repository is not None:
             raise UsageError(f"A link needs no repository: leave out {redact_url(repository)}")
         return name, parse_link(name).name
+    if isinstance(name, str) and "://" in name:
+        raise UsageError(
+            f"{quoted(name)} is the URL of something, not the name of a dataset: put the URL of a "
+            "repository into the configuration, or behind --url"
+        )
     before, colon, after = name.partition(":") if isinstance(name, str) else ("", "", "")
     if not colon:
         return repository, check_name(name)
     if not before:
-        raise InvalidName(f"{name!r} names no repository before the colon")
+        raise InvalidName(f"{quoted(name)} names no repository before the colon")
     if repository not in (None, before):
-        raise UsageError(f"Two repositories for one dataset: {repository} and {before}")
+        raise UsageError(
+            f"Two repositories for one dataset: {quoted(str(repository))} and {quoted(before)}"
+        )
     return before, check_name(after)

@@ -89,12 +89,18 @@ class RepositorySettings:
         )
 
 
+_USER_WITH_SLASH = re.compile(r"[^/:]*/[^/]*:[^@]*@")
+
+
 def redact_url(url: str) -> str:
     """Return *url* without user, password, query and fragment, fit to be shown or kept."""
     scheme, separator, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
     if not separator:
         return scheme.rpartition("@")[2]
-    if "@" not in rest.partition("/")[0] and _has_credentials(url):
+    is_web = scheme.lower() in ("http", "https")
+    if (is_web and _USER_WITH_SLASH.match(rest)) or (
+        "@" not in rest.partition("/")[0] and _has_credentials(url)
+    ):
         rest = rest.rpartition("@")[2]  # the secret has a slash in it
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

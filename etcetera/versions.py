@@ -121,7 +121,7 @@ async def async_(
     path = Path(filename)
     pins = await in_thread(read_lock, path)
     # All of them first: nothing is pulled if something cannot be.
-    repositories = [_pinned_repository(path, pin, config) for pin in pins]
+    repositories = await in_thread(lambda: [_pinned_repository(path, pin, config) for pin in pins])
     home = Home(config.home)
     results = []
     for pin, settings in zip(pins, repositories, strict=True):

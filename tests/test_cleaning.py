@@ -222,3 +222,12 @@ def test_a_push_comes_meanwhile(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
     assert site.clean() == []
     held.close()
     assert found.exists()
+
+
+def test_leftover_of_no_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leftover whose time no calendar has is told of like any other."""
+    status = tmp_path.lstat()
+    far = os.stat_result((*status[:8], 10**15, status[9]))
+    monkeypatch.setattr(Path, "lstat", lambda _: far)
+    found = cleaning._leftover("trash", tmp_path, "", removed=True)
+    assert found.modified.astimezone().year == 9999

@@ -3,15 +3,17 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+from markdown_it.token import Token
 
 import etcetera
-from etcetera.cli import main
+from etcetera.cli import main, page
 from tests.datasets import make_dataset
 from tests.test_cli import finished
 
@@ -118,6 +120,23 @@ class TestListing:
         assert found["archive_bytes"] == (archive if where else None)
 
 
+def test_cat_follows_no_link_out(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the file nor a directory on the way to it may be a link that leads out."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("SECRET")
+    (root / "key").symlink_to(tmp_path / "secret" / "key")
+    (root / "way").symlink_to("../secret")
+    (root / "round").symlink_to("round")
+    for path in ("key", "way/key"):
+        assert main(["cat", "flower", path]) == 7
+        printed = capsys.readouterr()
+        assert "SECRET" not in printed.out
+        assert "is a link" in printed.err
+    assert main(["cat", "flower", "round"]) == 3
+
+
 def test_names_with_a_repository(root: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """``default:NAME`` is a remote one."""
     assert main(["cat", "default:flower", "data/train/rose.txt"]) == 0
@@ -194,3 +213,39 @@ def test_terminal(where: list[str], root: Path) -> None:
     status, seen = on_terminal("du", *where, "flower")
     assert "train" in seen
     assert ("in the archive" in seen) == bool(where)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|a" * 500 + "\n" + "|-" * 500 + "\n" + "|\n" * 4000,
+        "> " + "|a" * 500 + "\n> " + "|-" * 500 + "\n" + "> |\n" * 100,
+        "[" * 20_000,
+    ],
+)
+def test_intricate_markdown(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would take minutes to render is not."""
+    monkeypatch.setattr(page, "_Page", lambda *_, **__: pytest.fail("it was parsed"))
+    assert not page.show_markdown(text)
+
+
+def test_ordinary_markdown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Large tables are shown, and code is, in one colour."""
+    row = "| a | b | c |\n"
+    assert page.show_markdown(row + "| - | - | - |\n" + row * 1000 + "\n```python\nimport x\n```\n")
+    assert "import x" in capsys.readouterr().out
+    assert (
+        page._Code.create(page._Page(""), Token("fence", "code", 0, info="python")).lexer_name
+        == "text"
+    )
+
+
+def test_long_markdown(root: Path) -> None:
+    """Only the beginning is rendered, and nothing is missing."""
+    (root / "README.md").write_text("".join(f"## Line {i}\n\n" for i in range(8_000)))
+    status, seen = on_terminal("cat", "flower", "README.md")
+    assert status == 0
+    assert "## Line 0\r" not in seen
+    assert "## Line 7999" in seen
+    numbers = re.findall(r"Line (\d+)", re.sub(r"\x1b\[[0-9;]*m", "", seen))
+    assert [*map(int, numbers)] == [*range(8_000)]

@@ -388,3 +388,10 @@ def test_import_is_light() -> None:
         cwd=Path(__file__).parents[1],
     ).stdout
     assert output.strip() == "set()"
+
+
+def test_large_file(user: Path) -> None:
+    """No configuration needs that much, and reading it would take as long as it likes."""
+    path = write(user / ".etc.toml", 'url = "s3://b"\n' + "#" * (64 << 10))
+    with pytest.raises(ConfigError, match=r"\.etc\.toml cannot be read: it has more than 65,536"):
+        Config.load(path)

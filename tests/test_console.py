@@ -1,7 +1,9 @@
 """What the terminal gets to see."""
 
 import io
+import json
 import sys
+import unicodedata
 from datetime import UTC, datetime
 
 import pytest
@@ -21,6 +23,7 @@ from etcetera.cli.output import (
     to_json,
 )
 from etcetera.cli.progress import describe, measure
+from etcetera.dataset import is_name
 from etcetera.progress import Phase, Progress
 
 
@@ -43,12 +46,46 @@ from etcetera.progress import Phase, Progress
         ),
         ("one\u2028two", "one\\u2028two"),
         ("\udcff", "\\xff"),
+        ("flowers\u3164\ufe0f", "flowers\\u3164\ufe0f"),
+        ("flowers\ufe0f \u2764\ufe0f", "flowers\\ufe0f \u2764\ufe0f"),
+        ("\u0600\u06dd", "\u0600\u06dd"),
+        ("\u2800\U000e0100\U0001d173", "\\u2800\\U000e0100\\U0001d173"),
         ("\ud800", "\\ud800"),
     ],
 )
 def test_clean_escapes_what_drives_a_terminal(text: str, shown: str) -> None:
     """SE-11: no control character, direction mark or broken byte is printed as such."""
     assert clean(text) == shown
+
+
+DRAWN = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+"""Of category Cf, and seen."""
+IGNORED = [
+    *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0),
+    *range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070),
+    *range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFF9), *range(0x1BCA0, 0x1BCA4),
+    *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000),
+]  # fmt: skip
+"""Default_Ignorable_Code_Point."""
+
+
+def test_nothing_unseen_is_shown() -> None:
+    """SE-11: whatever Unicode calls a control, a format or ignorable is escaped; the rest stays."""
+    formats = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    unseen = {code for code in range(0x110000) if unicodedata.category(chr(code)) in formats}
+    unseen = (unseen - DRAWN) | {*IGNORED, 0x2800}
+    for code in unseen:
+        assert clean(f"a{chr(code)}b") != f"a{chr(code)}b", hex(code)
+        assert not is_name(f"a{chr(code)}b"), hex(code)
+    assigned = [code for code in range(0x20, 0x30000) if unicodedata.category(chr(code)) != "Cn"]
+    shown = "".join(chr(code) for code in assigned if code not in unseen)
+    assert clean(shown) == shown
+
+
+def test_json_is_json() -> None:
+    """What Python reads as a number and JSON does not know is null."""
+    value = {"a": float("nan"), "b": [float("-inf"), 1.5, "x"], "c": (1, None)}
+    assert json.loads(to_json(value)) == {"a": None, "b": [None, 1.5, "x"], "c": [1, None]}
 
 
 def test_everything_printed_is_clean(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """etcetera.dataset: names, validation and access."""
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -70,6 +72,54 @@ def test_invalid_meta(flower: Path, text: str | bytes) -> None:
     (flower / "meta.json").write_bytes(content)
     with pytest.raises(InvalidDataset, match=r"flower/meta\.json"):
         Dataset(flower)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":[' + "1," * 400_000 + "1]}",
+        "{" + ",".join(f'"{i:x}":0' for i in range(110_000)) + "}",
+        '{"a":[' + "{}," * 250_000 + "1]}",
+        '{"a":"' + "x" * (1 << 20) + '"}',
+        '{"a":' * 110 + "1" + "}" * 110,
+    ],
+)
+def test_meta_that_would_keep_everybody_waiting(flower: Path, text: str) -> None:
+    """A meta.json with more in it than anybody needs is refused, and what to do is said."""
+    (flower / "meta.json").write_text(text)
+    with pytest.raises(InvalidDataset, match=r"flower/meta\.json .* below assets/"):
+        Dataset(flower)
+
+
+def test_large_meta(flower: Path) -> None:
+    """What is large for people is not too large."""
+    meta = {
+        "classes": [f"class {i}" for i in range(50_000)],
+        "deep": json.loads("[" * 90 + "]" * 90),
+    }
+    (flower / "meta.json").write_text(json.dumps(meta))
+    assert Dataset(flower).meta == meta
+
+
+def test_meta_by_a_link(flower: Path, tmp_path: Path) -> None:
+    """A link in the dataset is followed, and none out of it."""
+    (flower / "assets").mkdir(exist_ok=True)
+    (flower / "meta.json").rename(flower / "assets" / "x.json")
+    (flower / "meta.json").symlink_to("assets/x.json")
+    assert Dataset(flower).meta == {"classes": ["rose", "tulip"]}
+    (tmp_path / "secret").write_text('{"a": 1}')
+    for target in (tmp_path / "secret", "../secret"):
+        (flower / "meta.json").unlink()
+        (flower / "meta.json").symlink_to(target)
+        with pytest.raises(InvalidDataset, match=r"flower/meta\.json' is a link"):
+            Dataset(flower)
+
+
+def test_meta_that_is_no_file(flower: Path) -> None:
+    """What is no file is not waited for."""
+    (flower / "meta.json").unlink()
+    os.mkfifo(flower / "meta.json")
+    assert Dataset(flower).meta == {}
 
 
 @pytest.mark.parametrize(

@@ -85,11 +85,38 @@ def test_every_error_has_a_base_and_a_status() -> None:
         ("host%2Fx%3Fsig%3Dsesame", "host%2Fx%3F***"),
         ("x%3Fa%26token%253Dsesame", "x%3Fa%26***"),
         ("file:///a%3Fb/50%25.tgz", "file:///a%3Fb/50%25.tgz"),
+        ("no 'ftp://user:sesame@host/x' here", "no 'ftp://***@host/x' here"),
+        ("//u:sesame@h/a https:/u:sesame@h/b", "//***@h/a https:/***@h/b"),
+        ("https://h\\@user:sesame@h/x HTTPS:u:sesame@h", "https://***@h/x HTTPS:***@h"),
+        ("mail a@b.c about s3://bucket/a@b", "mail a@b.c about s3://bucket/a@b"),
+        ("https://h/x?a b=sesame c=sesame is", "https://h/x?*** is"),
+        ("'https://h/x?a=\"y\"sesame', and", "'https://h/x?***', and"),
+        (r"'https://h/x?a=\\sesame\nb=sesame' and", "'https://h/x?***' and"),
+        ("https://h/x?a\u2028sesame", "https://h/x?***"),
+        ("h/f.tgz?sas=sesame", "h/f.tgz?***"),
     ],
 )
 def test_queries_are_hidden(text: str, shown: str) -> None:
     """SE-02: what opens something is not repeated, wherever it stands."""
     assert str(UsageError(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a b", "'a b'"),
+        ("a/b", "'a/b'"),
+        ("https:/u:sesame@h/x", "'https:/***@h/x'"),
+        ("/u:sesame@h/x", "'***@h/x'"),
+        ("https:u:sesame@h", "'https:***@h'"),
+        ("h/x?sas=sesame", "'h/x***'"),
+        ("x?a\nb=sesame", "'x***'"),
+        (3, "3"),
+    ],
+)
+def test_quoted_names(name: object, shown: str) -> None:
+    """SE-02: a URL in the place of a name keeps its secrets."""
+    assert errors.quoted(name) == shown
 
 
 @pytest.mark.parametrize("kind", [UsageError, errors.NotFound, errors.PartitionNotFound])
@@ -111,5 +138,19 @@ def test_hiding_takes_no_time() -> None:
     """A name of a million characters, which an archive may have, is gone through once."""
     plain = (":/" * 500_000, "?" * 1_000_000, "&#" * 500_000, "?a:/" * 250_000)
     quoted = ("%" + "25" * 500_000, "%25" * 300_000, "%3F" * 300_000, "%3fse%" + "25" * 500_000)
-    for text in (*plain, *quoted, "%3a%2f%" * 100_000):
+    users = (
+        "//" * 500_000,
+        ":/" * 500_000,
+        "//a" * 300_000,
+        "https:" * 100_000,
+        "//" + "@" * 10**6,
+    )
+    stops = (
+        "'" * 1_000_000,
+        "a'" * 500_000,
+        "a " * 500_000,
+        "a" + " " * 1_000_000 + "b",
+        "a b" * 10**5,
+    )
+    for text in (*plain, *quoted, *users, *stops, "%3a%2f%" * 100_000):
         assert len(str(UsageError(text))) <= len(text) + 3  # or it never ends

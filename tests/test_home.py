@@ -201,6 +201,19 @@ def test_entries(home: Home, source: Path) -> None:
         home.entry("missing")
 
 
+@pytest.mark.parametrize("when", [10**15, -(10**14)])
+def test_times_of_no_year(home: Home, when: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory's time that no calendar has breaks no listing."""
+    home.create("x")
+    monkeypatch.setattr(Path, "lstat", lambda path: at(when, os.lstat(path)))
+    assert home.entries()[0].modified.astimezone().year in (1, 9999)
+
+
+def at(when: int, status: os.stat_result) -> os.stat_result:
+    """The status of a file whose time is another."""
+    return os.stat_result((*status[:8], when, status[9]))
+
+
 def test_home_is_a_file(home: Home) -> None:
     """CR-08: a file in the place of the home is an error that says so."""
     home.path.write_text("")

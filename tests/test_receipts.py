@@ -46,6 +46,25 @@ def test_round_trip(receipts: Receipts) -> None:
     assert receipts.read("MNIST", 42) == newer
 
 
+@pytest.mark.parametrize("what", ["fifo", "link", "large", "directory"])
+def test_what_lies_in_the_place_of_a_receipt(what: str, receipts: Receipts, tmp_path: Path) -> None:
+    """What is no file of ours is not waited for, not followed and not read whole."""
+    receipts.write(RECEIPT)
+    path = receipts._path("MNIST", 42)
+    content = path.read_text()
+    path.unlink()
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "link":
+        (tmp_path / "other").write_text(content)
+        path.symlink_to(tmp_path / "other")
+    elif what == "large":
+        path.write_text(content + " " * (4 << 20))
+    else:
+        path.mkdir()
+    assert receipts.read("MNIST", 42) is None
+
+
 def test_pulled_stays(receipts: Receipts) -> None:
     """A directory that came by a pull is still one that did when it is pushed."""
     receipts.write(RECEIPT)

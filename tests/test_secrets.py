@@ -318,3 +318,35 @@ def test_hostile_keys(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
     for number in range(100_000):
         store.publish(f"../{number}.tgz", b"", overwrite=False)
     assert etc.ls(True, etc.Config(store.url, tmp_path / "home")) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:sesame@127.0.0.1:1/f.tgz",
+        "http://us/er:sesame@127.0.0.1:1/f.tgz",
+        "ftp://user:sesame@host/f.tgz",
+        "s3://AKIA:sesame@bucket/x",
+        "https:/user:sesame@127.0.0.1/f.tgz",
+        "https:user:sesame@h/f.tgz",
+        " https://127.0.0.1:1/f.tgz?x='sesame'",
+        "127.0.0.1/f.tgz?sas=sesame",
+        "https://127.0.0.1:1/f.tgz?a b=sesame",
+    ],
+)
+def test_urls_given_to_the_wrong_command(
+    url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SE-02: what is no name, directory or file for a command is not repeated with its secrets."""
+    (tmp_path / "bucket").mkdir()
+    places = ["--url", f"file://{tmp_path}/bucket", "--home", f"{tmp_path}/home"]
+    for command in (
+        ["verify", url], ["ls", url], ["push", url], ["share", url], ["purge", url], ["du", url],
+        ["status", url], ["lock", url], ["register", url], ["create", url], ["sync", url],
+        ["cat", url, "x"], ["cat", "x", url], ["pull", "x", "--repository", url],
+        ["pull", "x", "--digest", url], ["share", "x", "--expires", url],
+    ):  # fmt: skip
+        assert main([*places, *command]) != 0
+        printed = "".join(capfd.readouterr())
+        assert printed
+        assert "sesame" not in printed, command

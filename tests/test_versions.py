@@ -297,6 +297,14 @@ GOOD = f'repository = "file:///x"\ndigest = "{OTHER}"\nfiles = 1\nbytes = 2\n'
         (f"version = 1\n[datasets.x]\n{GOOD.replace('///x', '//u:p@h/x')}", ConfigError),
         (f"version = 1\n[datasets.x]\n{GOOD}", ConfigError),  # no such repository
         ("version = [", ConfigError),
+        (f"[datasets.x]\n{GOOD}", ConfigError),
+        (f"version = 1\n[datasets.x]\n{GOOD}files = 1\n", ConfigError),
+        (f"version = 1\n[datasets.x]\n{GOOD}[datasets.'x']\n{GOOD}", ConfigError),
+        (f"version = 1\n[datasets.x]\n{GOOD}more = 1\n", ConfigError),
+        (f'version = 1\n[datasets."\\ud800"]\n{GOOD}', ConfigError),
+        ("version = 1\na.b.c = 1\n", ConfigError),
+        ("version = 1\na = [1,\n1]\n", ConfigError),
+        ("version = 1\n" + "#" * (1 << 20), ConfigError),
     ],
 )
 def test_bad_lock_file(
@@ -308,6 +316,30 @@ def test_bad_lock_file(
     with pytest.raises(error):
         etc.sync(file, other)
     assert not other.home.exists()
+
+
+def test_edited_lock_file(tmp_path: Path) -> None:
+    """What a person may make of a lock file is read as TOML is."""
+    file = tmp_path / "etc.lock"
+    file.write_text(
+        f"\ufeff# Ours\r\n\n version=1 # the only one\n[ datasets . x_1-y ]  # \u2028\r\n"
+        f"\trepository = 'file:///a\\b' #\ndigest='{OTHER}'\nbytes = 1_000\nfiles = 0\n"
+        f'[datasets."\\u00e4 \\"#\\""]\n{GOOD}',
+        encoding="utf-8",
+    )
+    assert read_lock(file) == (
+        Pin(name="x_1-y", repository="file:///a\\b", digest=OTHER, files=0, bytes=1000),
+        Pin(name='ä "#"', repository="file:///x", digest=OTHER, files=1, bytes=2),
+    )
+
+
+def test_lock_file_is_not_read_by_tomli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of many parts, which cost it the square of their number, are refused unseen."""
+    monkeypatch.setattr("tomli.loads", lambda _: pytest.fail("it was parsed"))
+    file = tmp_path / "etc.lock"
+    file.write_text("version = 1\n" + "a." * 100_000 + "a = 1\n")
+    with pytest.raises(ConfigError, match="line 2 is not as etc lock writes it"):
+        read_lock(file)
 
 
 def test_bad_entry_stops_all(

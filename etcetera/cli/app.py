@@ -368,8 +368,11 @@ def purge(
 def _refuse_remote(name: str) -> None:
     repository, colon, local = name.rpartition(":")
     if colon and local:
+        from etcetera.dataset import check_name
         from etcetera.errors import InvalidName
 
+        check_name(local)
+        check_name(repository)
         raise InvalidName(
             f"Purge is local, and leaves the repository {repository} alone: etc purge {local}"
         )

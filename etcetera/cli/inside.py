@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 16
 """Bytes of a line that are shown as one: some files have no lines."""
-_LARGEST_PAGE = 1 << 20
-"""Bytes of the largest file that is rendered."""
+_LARGEST_PAGE = 1 << 16
+"""Bytes of Markdown that are rendered; what is behind them is shown as it is."""
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="Of a dataset.", autocompletion=described_names)
@@ -52,7 +52,7 @@ def cat(
 ) -> None:
     """Write one file of a dataset to the standard output, as it is also with --json.
 
-    On a terminal, Markdown is rendered.
+    On a terminal, Markdown is rendered, the first 64 KiB of it.
     """
     config = Options.of(context).load()
     from etcetera import blocking, inside
@@ -80,12 +80,16 @@ def _write(file: BinaryIO, path: str) -> None:
         from etcetera.errors import UsageError
 
         raise UsageError(f"{path} is no text: write it to a file (etc cat ... > FILE)")
-    if path.lower().endswith(".md") and len(start) < _LARGEST_PAGE:
+    shown = 0
+    if path.lower().endswith(".md"):
         from etcetera.cli.page import show_markdown
 
-        show_markdown(start.decode(errors="replace"))
-        return
-    file.seek(0)
+        page = start
+        if len(start) == _LARGEST_PAGE:  # up to the end of a paragraph, or else of a line
+            page = start[: max(start.rfind(b"\n\n"), start.rfind(b"\n", len(start) // 2)) + 1]
+        if show_markdown(page.decode(errors="replace")):
+            shown = len(page)
+    file.seek(shown)
     while line := file.readline(_LONGEST_LINE):
         show(line.decode(errors="surrogateescape").rstrip("\r\n"))
 

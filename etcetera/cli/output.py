@@ -1,5 +1,6 @@
 """What reaches the terminal: text that cannot drive it, sizes for people, columns."""
 
+import math
 import os
 import re
 import sys
@@ -12,21 +13,14 @@ from typing import Any
 import typer
 
 from etcetera.errors import without_queries
+from etcetera.unseen import UNSEEN
 
-# Controls (a terminal obeys them), line separators, directions of writing (they make a text read
-# as another), what nobody sees (it makes two names look like one; joiners have their use in some
-# scripts, but not beside ASCII), and the halves that stand for bytes which are no UTF-8.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
-    "|(?<=[\x20-\x7e])[\u200c\u200d]|[\u200c\u200d](?=[\x20-\x7e])"
-)
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def clean(text: str) -> str:
     """Return *text* with everything escaped that a terminal would not simply show."""
-    return _UNSAFE.sub(_escape, text)
+    return UNSEEN.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -93,10 +87,21 @@ def show_json(value: Any) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Return *value* as JSON; paths as text, times as ISO 8601."""
+    """Return *value* as JSON: paths as text, times as ISO 8601, what is no number as null."""
     import json
 
-    return json.dumps(value, indent=indent, default=_plain)
+    try:
+        return json.dumps(value, indent=indent, default=_plain, allow_nan=False)
+    except ValueError:  # Python reads NaN and Infinity in a meta.json, and JSON has no such thing
+        return json.dumps(_finite(value), indent=indent, default=_plain)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine, Mapping
-from datetime import UTC, datetime
 from math import inf
 from typing import Any, TypeVar
 
@@ -18,13 +17,11 @@ from etcetera.errors import (
     UsageError,
     without_queries,
 )
+from etcetera.times import time_from as time_from
 
 GRACE_SECONDS = 10.0
 """How long what must not be torn may hold up a cancellation."""
 
-# A day within what datetime can hold.
-_EARLIEST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
-_LATEST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 _T = TypeVar("_T")
 MOST_NAMES = 2_000_000
 """That a listing may have: more tell of no end, and each takes memory."""
@@ -82,11 +79,6 @@ def is_curable(error: BaseException | None) -> bool:
     """Whether the same transfer, begun again later, may well go on where *error* ended it."""
     curable = (NetworkError, ExpiredCredentials, asyncio.CancelledError, KeyboardInterrupt)
     return isinstance(error, curable)
-
-
-def time_from(seconds: float) -> datetime:
-    """Return the time that a clock, right or not, meant; any time zone can show it."""
-    return datetime.fromtimestamp(min(max(seconds, _EARLIEST), _LATEST), UTC)
 
 
 def replaced(what: str) -> RemoteChanged:

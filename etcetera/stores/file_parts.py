@@ -6,10 +6,12 @@ whose lock can be taken is nobody's. Where a file system knows no locks, they ar
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,8 +24,13 @@ FILE_MODE = 0o644
 _NO_LOCKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EBADF}
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _PREFIX_LENGTH = 40
-"""Characters of a key in the name of its hidden file."""
+"""Characters that are left of a key that is cut in the name of its hidden file."""
+_MAX_UNCUT = 120
+"""Bytes of a key that is not cut. Source: eCryptfs has names of 143 bytes, others 255."""
+_OLD_DAYS = 30
+"""After these a hidden file is removed whose name, of an earlier version, may mean another key."""
 _ANY_PART = re.compile(r"\.(.+)\.[0-9a-f]{16}\.part", re.DOTALL)
+_CUT = re.compile(r".{40}~[0-9a-f]{16}", re.DOTALL)
 
 
 class Descriptor:
@@ -69,7 +76,7 @@ class Descriptor:
 def create_part(directory: Path, key: str) -> tuple[Path, Descriptor]:
     """Make a hidden file to be written, and hold it."""
     while True:
-        path = directory / f"{_prefix(key)}{secrets.token_hex(8)}.part"
+        path = directory / f".{_name(key)}.{secrets.token_hex(8)}.part"
         number = os.open(path, _FLAGS | os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
         if _take(number) is not False and _is_at(path, number):
             return path, Descriptor(number)
@@ -80,7 +87,8 @@ def create_part(directory: Path, key: str) -> tuple[Path, Descriptor]:
 
 def adopt_part(directory: Path, key: str, path: Path) -> Descriptor | None:
     """Hold the hidden file of an upload of *key* that a dead process left; ``None`` without one."""
-    if path.parent != directory or not _pattern(key).fullmatch(path.name):
+    names = (_name(key), key[:_PREFIX_LENGTH])
+    if path.parent != directory or not any(_pattern(name).fullmatch(path.name) for name in names):
         return None
     try:
         number = os.open(path, _FLAGS | os.O_RDWR | os.O_NONBLOCK)
@@ -95,10 +103,14 @@ def adopt_part(directory: Path, key: str, path: Path) -> Descriptor | None:
 
 def remove_dead_parts(directory: Path, key: str) -> None:
     """Remove the hidden files of uploads of *key* that no living process holds, where possible."""
+    mine, old = _pattern(_name(key)), _pattern(key[:_PREFIX_LENGTH])
     with suppress(OSError):
         for found in os.listdir(directory):  # noqa: PTH208 - names are enough
-            if _pattern(key).fullmatch(found):
-                remove_dead_part(directory, key, directory / found)
+            path = directory / found
+            if mine.fullmatch(found) or (
+                old.fullmatch(found) and path.lstat().st_mtime < time.time() - _OLD_DAYS * 86400
+            ):
+                remove_dead_part(directory, key, path)
 
 
 def remove_dead_part(directory: Path, key: str, path: Path) -> None:
@@ -114,13 +126,13 @@ def remove_dead_part(directory: Path, key: str, path: Path) -> None:
 def dead_parts(directory: Path, before: float) -> list[tuple[str, Path, os.stat_result]]:
     """The hidden files that no living process holds, unchanged since *before*; with their keys.
 
-    Long keys are cut in such names, and their uploads are left out.
+    Very long keys are cut in such names, and their uploads are left out.
     """
     found = []
     with os.scandir(directory) as entries:
         for entry in entries:
             match = _ANY_PART.fullmatch(entry.name)
-            if match is None or len(match[1]) >= _PREFIX_LENGTH:
+            if match is None or len(match[1]) == _PREFIX_LENGTH or _CUT.fullmatch(match[1]):
                 continue
             with suppress(OSError):  # gone meanwhile, or somebody else's
                 held = adopt_part(directory, match[1], Path(entry.path))
@@ -131,13 +143,17 @@ def dead_parts(directory: Path, before: float) -> list[tuple[str, Path, os.stat_
     return found
 
 
-def _pattern(key: str) -> re.Pattern[str]:
-    return re.compile(re.escape(_prefix(key)) + r"[0-9a-f]{16}\.part", re.DOTALL)
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.part", re.DOTALL)
 
 
-def _prefix(key: str) -> str:
-    # The key is cut so that the hidden name is never too long where the key is not.
-    return f".{key[:_PREFIX_LENGTH]}."
+def _name(key: str) -> str:
+    """What stands for *key* in hidden names; it is never too long where the key is not."""
+    content = os.fsencode(key)
+    # A key of this very length would look as longer ones did in earlier versions.
+    if len(content) <= _MAX_UNCUT and len(key) != _PREFIX_LENGTH:
+        return key
+    return f"{key[:_PREFIX_LENGTH]}~{hashlib.sha256(content).hexdigest()[:16]}"
 
 
 @contextmanager

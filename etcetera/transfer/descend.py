@@ -6,14 +6,22 @@ however shortly before it was looked at.
 
 import errno
 import os
+import posixpath
+import stat
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from etcetera.errors import InvalidDataset
+from etcetera.transfer.paths import link_problem
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 """What opening a file fails with where there is none, or a link or socket."""
+MAX_LINKS = 40
+"""On the way to one file. Source: Linux, ``MAXSYMLINKS``."""
 
 
 class Descent:
@@ -82,6 +90,66 @@ class Descent:
         if self.descriptor != self._root:
             os.close(self.descriptor)
         self._path, self.descriptor = "", self._root
+
+
+def open_inside(root: Path, path: str) -> int:
+    """Open a file of a dataset for reading; of links only those that stay in it are followed.
+
+    Args:
+        root: The dataset's directory, with every link resolved.
+        path: Relative to it, and normal.
+
+    Raises:
+        InvalidDataset: A link leads out of the dataset.
+        FileNotFoundError: There is nothing, or no file.
+        IsADirectoryError: There is a directory.
+        OSError: It cannot be opened.
+    """
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with Descent(top) as descent:
+            for _ in range(MAX_LINKS):
+                if (goal := _one_link(descent, root, path)) is None:
+                    return _open_file(descent, path)
+                path = goal
+    except OSError as error:
+        if error.errno in NO_FILE:
+            raise FileNotFoundError(error.errno, os.strerror(error.errno), path) from error
+        raise
+    finally:
+        os.close(top)
+    raise FileNotFoundError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _one_link(descent: Descent, root: Path, path: str) -> str | None:
+    """Where *path* leads by the first link in it; ``None`` if there is none."""
+    parts = path.split("/")
+    for count in range(len(parts)):
+        directory = "/".join(parts[:count])
+        try:
+            target = os.readlink(parts[count], dir_fd=descent.enter(directory))
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # it is a link
+                raise
+            continue
+        link = posixpath.join(directory, parts[count])
+        if problem := link_problem(link, target):
+            raise InvalidDataset(
+                f"{str(root / link)!r} is a link: {problem}; put a copy in its place"
+            )
+        # Reading it as text is enough: '..' only leads a target, and never leaves the dataset.
+        return posixpath.normpath(posixpath.join(directory, target, *parts[count + 1 :]))
+    return None
+
+
+def _open_file(descent: Descent, path: str) -> int:
+    descriptor = descent.open(path)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    code = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENOENT
+    raise OSError(code, os.strerror(code), path)
 
 
 def _make(name: str, descriptor: int) -> int:

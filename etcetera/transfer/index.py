@@ -49,8 +49,24 @@ NUMBER_COLUMNS = (
 STRING_COLUMNS = ("sha256", "first", "last")
 """What the root says of each segment."""
 
-_ROOT_LISTS, _ROOT_OBJECTS = 13, 5
-_SEGMENT_LISTS, _SEGMENT_OBJECTS = 10, 3
+MAX_SEGMENTS = 16384
+"""Of an archive; each is closed only after thousands of entries or frames, or 256 KiB of paths."""
+MAX_PARTITIONS = 100_000
+
+
+class _Form(NamedTuple):
+    """How much a line of the index may hold."""
+
+    lists: int
+    objects: int
+    keys: int
+    strings: int
+    """At most, keys not counted."""
+    values: int
+    """In all lists and objects, at most."""
+
+
+_ROOT = _Form(13, 5, 21, 3 * MAX_SEGMENTS + MAX_PARTITIONS, 10 * MAX_SEGMENTS + 3 * MAX_PARTITIONS)
 
 
 def index_entry(size: int) -> Entry:
@@ -219,7 +235,7 @@ def parse_root(frame: codec.Buffer, footer: Footer) -> Root:
     line = codec.inflate(frame, footer.root_size)
     if hashlib.sha256(line).hexdigest() != footer.root_sha256:
         raise _wrong("root")
-    _check_simple(line, "root", _ROOT_LISTS, _ROOT_OBJECTS)
+    _check_simple(line, "root", _ROOT)
     value = _parse(line, "root")
     data, head = _dictionary(value.get("data")), _dictionary(value.get("header"))
     data_stop, data_size, header_length, header_bytes = _numbers(
@@ -242,7 +258,7 @@ def parse_root(frame: codec.Buffer, footer: Footer) -> Root:
 def _partitions(columns: dict[str, Any]) -> dict[str, Totals]:
     names = columns.get("name")
     count = len(_list(names))
-    if not _strings(names, count) or len(set(_list(names))) != count:
+    if count > MAX_PARTITIONS or not _strings(names, count) or len(set(_list(names))) != count:
         raise _wrong("root")
     files = _numbers(columns.get("files"), count, "root")
     size = _numbers(columns.get("bytes"), count, "root")
@@ -252,8 +268,10 @@ def _partitions(columns: dict[str, Any]) -> dict[str, Totals]:
 def _place_segments(columns: dict[str, Any], offset: int) -> list[SegmentPlace]:
     """The segments, one after another from *offset* in the object on, and what they speak of."""
     count = len(_list(columns.get("frames")))
-    if not all(_integers(columns.get(name), count) for name in NUMBER_COLUMNS) or not all(
-        _strings(columns.get(name), count) for name in STRING_COLUMNS
+    if (
+        count > MAX_SEGMENTS
+        or not all(_integers(columns.get(name), count) for name in NUMBER_COLUMNS)
+        or not all(_strings(columns.get(name), count) for name in STRING_COLUMNS)
     ):
         raise _wrong("root")
     segments: list[SegmentPlace] = []
@@ -303,32 +321,34 @@ def parse_segment(frame: codec.Buffer, place: SegmentPlace) -> Segment:
     line = codec.inflate(frame, place.size)
     if hashlib.sha256(line).hexdigest() != place.sha256 or codec.crc32(line) != place.crc32:
         raise _wrong("a segment")
-    _check_simple(line, "a segment", _SEGMENT_LISTS, _SEGMENT_OBJECTS)
+    frames, entries = place.frames, place.entries
+    form = _Form(10, 3, 14, 1 + 2 * entries, 4 * frames + 5 * entries)
+    _check_simple(line, "a segment", form)
     value = _parse(line, "a segment")
     columns = _dictionary(value.get("frames"))
     names = ("length", "size", "crc32", "compressed_crc32")
     if not all(_integers(columns.get(name), place.frames) for name in names):
         raise _wrong("a segment")
-    frames: list[FramePlace] = []
+    found: list[FramePlace] = []
     offset, start = place.data_offset, place.data_start
     for length, size, crc, compressed_crc in zip(*(columns[name] for name in names), strict=True):
         if not 0 < size <= MAX_FRAME or not 0 < length <= codec.stored_size(size):
             raise _wrong("a segment: a frame's length or size")
-        frames.append(FramePlace(offset, length, start, size, crc, compressed_crc))
+        found.append(FramePlace(offset, length, start, size, crc, compressed_crc))
         offset += length
         start += size
     if offset != place.data_offset + place.data_length or start != (
         place.data_start + place.data_size
     ):
         raise _wrong("a segment: its frames leave gaps or overlap")
-    entries = _dictionary(value.get("entries"))
-    if not _integers([entries.get("start")], 1):
+    rows = _dictionary(value.get("entries"))
+    if not _integers([rows.get("start")], 1):
         raise _wrong("a segment")
-    members = _parse_members(entries, place)
+    members = _parse_members(rows, place)
     paths = [member.entry.path for member in members] or [""]
     if (place.first, place.last) != (min(paths, key=order_key), max(paths, key=order_key)):
         raise _wrong("a segment: its paths")
-    return Segment(entries["start"], frames, members)
+    return Segment(rows["start"], found, members)
 
 
 MAX_FRAME = 8 * MiB
@@ -417,13 +437,22 @@ def _is_normal(path: str) -> bool:
     )
 
 
-def _check_simple(line: bytes, what: str, lists: int, objects: int) -> None:
-    """Refuse a line with more lists or objects than it has columns, before it is parsed.
+def _check_simple(line: bytes, what: str, form: _Form) -> None:
+    """Refuse a line with more in it than its form has, before it is parsed.
 
-    Millions of empty lists fit into a few bytes, and parsing them would stall every thread. In
-    strings brackets and braces are written as escapes, so all of them count.
+    Millions of values fit into a few bytes, and parsing them would stall every thread. In strings
+    brackets and braces are written as escapes, so all of them count; commas and colons only count
+    outside of strings.
     """
-    if line.count(b"[") != lists or line.count(b"{") != objects:
+    if line.count(b"[") != form.lists or line.count(b"{") != form.objects:
+        raise _wrong(what)
+    if b"\\" in line:
+        line = line.replace(rb"\\", b"").replace(rb"\"", b"")
+    # First, since it bounds the pieces.
+    if line.count(b'"') > 2 * (form.keys + form.strings):
+        raise _wrong(what)
+    structure = b"".join(line.split(b'"')[::2])
+    if structure.count(b":") > form.keys or structure.count(b",") > form.keys + form.values:
         raise _wrong(what)
 
 

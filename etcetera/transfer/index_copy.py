@@ -17,6 +17,7 @@ from typing import BinaryIO, Self
 
 from etcetera.errors import CorruptArchive, InvalidDataset
 from etcetera.transfer.codec import Buffer, Frame
+from etcetera.transfer.descend import open_inside
 from etcetera.transfer.index import TAIL, Segment, parse_footer, parse_root, parse_segment
 from etcetera.transfer.index_writer import IndexWriter, PackedMember
 from etcetera.transfer.pack import Group, group
@@ -160,9 +161,10 @@ class KeptIndex:
 
         Raises:
             CorruptArchive: It is none, or damaged.
+            InvalidDataset: It is a link.
             OSError: It cannot be read.
         """
-        self._file = path.open("rb")
+        self._file = os.fdopen(open_inside(path.parent, path.name), "rb")
         try:
             head = self._file.read(_START.size)
             if len(head) < _START.size:

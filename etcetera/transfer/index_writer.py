@@ -15,6 +15,8 @@ from etcetera.transfer.digest import DatasetDigest, kind_code
 from etcetera.transfer.index import (
     FOOTER,
     MAX_LINE,
+    MAX_PARTITIONS,
+    MAX_SEGMENTS,
     NUMBER_COLUMNS,
     STRING_COLUMNS,
     VERSION,
@@ -192,8 +194,12 @@ class IndexWriter:
                 bytes=_numbers([totals.bytes for totals in partitions]),
             ),
         )
-        if len(root) > MAX_LINE - BLOCK:
-            raise InvalidDataset("The dataset has more partitions than an index can name")
+        if (
+            len(root) > MAX_LINE - BLOCK
+            or len(names) > MAX_PARTITIONS
+            or len(columns["frames"]) > MAX_SEGMENTS
+        ):
+            raise InvalidDataset("The dataset has more partitions or files than an index can name")
         # Blanks at the end of the line put the footer on a block of its own.
         total = sum(columns["size"]) + len(root)
         root = root[:-1] + b" " * (-total % BLOCK) + b"\n"

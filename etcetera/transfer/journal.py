@@ -312,7 +312,7 @@ def _parse(data: bytes) -> tuple[dict[str, Any], list[dict[str, str]], bytes]:
     numbers = [head[name] for name in _NUMBERS]
     if (
         not isinstance(head["upload"], str)
-        or not all(time.tzinfo == UTC and time.year < 9999 for time in times)
+        or not all(time.tzinfo == UTC and 1 < time.year < 9999 for time in times)
         or not all(type(one) is int and 0 <= one < 1 << 63 for one in numbers)
         or not _is_table(head["facts"], str | int)
         or not _is_table(head["state"], str)

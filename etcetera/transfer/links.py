@@ -4,10 +4,8 @@ import posixpath
 from typing import Protocol
 
 from etcetera.errors import StoreError
+from etcetera.transfer.descend import MAX_LINKS
 from etcetera.transfer.tar import Entry
-
-_MOST = 40
-"""Links on the way to one file. Source: Linux, ``MAXSYMLINKS``."""
 
 
 class Finder(Protocol):
@@ -30,7 +28,7 @@ async def follow(path: str, finder: Finder) -> str:
     Raises:
         StoreError: One link leads to another for ever.
     """
-    for _ in range(_MOST):
+    for _ in range(MAX_LINKS):
         if (goal := await _one_link(path, finder)) is None:
             return path
         path = goal

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from anyio import CancelScope, Semaphore, create_memory_object_stream
 
+from etcetera.errors import InvalidDataset
 from etcetera.stores import CannotResume, ObjectInfo, Store, Upload
 from etcetera.stores.common import replaced
 from etcetera.transfer.checkpoints import Checkpoints
 from etcetera.transfer.flow import in_thread, task_group
+from etcetera.transfer.index import MAX_PARTITIONS
 from etcetera.transfer.index_copy import IndexCopy
 from etcetera.transfer.journal import Journal
 from etcetera.transfer.lanes import Lane, Lanes
@@ -65,10 +67,15 @@ async def prepare(root: Path, store: Store, options: TransferOptions) -> Prepare
     """Scan the dataset and plan its parts; nothing is asked of the store.
 
     Raises:
-        InvalidDataset: Something in the dataset cannot be packed.
+        InvalidDataset: Something in the dataset cannot be packed, or it has too many partitions.
     """
     stop = threading.Event()
     scanned = await in_thread(scan, root, stop, on_cancel=stop.set)
+    if len(scanned.partitions) > MAX_PARTITIONS:
+        raise InvalidDataset(
+            f"{root} has {len(scanned.partitions):,} partitions, and an archive names at most "
+            f"{MAX_PARTITIONS:,}: put several of them into one directory below data/"
+        )
     return Prepared(scan=scanned, plan=plan(archive_bound(scanned), store.limits, options))
 
 

@@ -11,6 +11,8 @@ from etcetera.transfer.tar import Entry
 
 _RUN = 10_000
 """Rows that are sorted at once."""
+_ORDINARY = 512
+"""Bytes of a row, as nearly all paths need at most."""
 _NUMBERS = struct.Struct(">QQ")
 """Size and time."""
 
@@ -21,10 +23,15 @@ class Rows:
     def __init__(self) -> None:
         self._rows: list[bytes] = []
         self._runs: list[list[bytes]] = []
+        self.excess = 0
+        """Bytes by which rows are longer than :data:`_ORDINARY`."""
 
     def add(self, entry: Entry, sha256: str) -> None:
         """Add one entry and, if it is a file, the SHA-256 of its content."""
-        self._rows.append(_pack(entry, sha256))
+        row = _pack(entry, sha256)
+        self._rows.append(row)
+        if len(row) > _ORDINARY:
+            self.excess += len(row) - _ORDINARY
         if len(self._rows) >= _RUN:
             self._end_run()
 
@@ -35,6 +42,7 @@ class Rows:
     def add_packed(self, rows: list[bytes]) -> None:
         """Add what other rows have packed."""
         self._rows += rows
+        self.excess += sum(len(row) - _ORDINARY for row in rows if len(row) > _ORDINARY)
         if len(self._rows) >= _RUN:
             self._end_run()
 

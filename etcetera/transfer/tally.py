@@ -2,10 +2,11 @@
 
 from collections.abc import Container, Iterable
 
-from etcetera.errors import CorruptArchive, NothingSelected
+from etcetera.errors import CorruptArchive, NothingSelected, UnsafeArchive
 from etcetera.transfer.digest import DatasetDigest, digest_row, kind_code
 from etcetera.transfer.extract import Writer
 from etcetera.transfer.index import Footer, Root, Segment
+from etcetera.transfer.options import MiB
 from etcetera.transfer.paths import order_key, partition_of
 from etcetera.transfer.rows import Rows
 from etcetera.transfer.scan import Fingerprint, Totals
@@ -14,6 +15,10 @@ from etcetera.transfer.tar import Entry
 
 Plain = tuple[list[bytes], int, tuple[int, int], dict[str, tuple[int, int]]]
 """A tally as plain values: rows, the sum of the fingerprint, totals, and those by partition."""
+
+
+MOST_EXCESS = 64 * MiB
+"""Of rows, for what is longer in them than ordinary paths: 4 KiB of one compress to a few bytes."""
 
 
 class Tally:
@@ -64,6 +69,7 @@ class Tally:
             self._digest.add(entry.path, digest_row(entry, sha256))
         else:
             self.rows.add(entry, sha256)
+            self._check_excess()
 
     def take(self, entry: Entry) -> None:
         """Count a member among what was taken."""
@@ -83,11 +89,19 @@ class Tally:
         """Add what another tally, perhaps of another process, has added up."""
         rows, fingerprint, total, partitions = plain
         self.rows.add_packed(rows)
+        self._check_excess()
         self.fingerprint.sum += fingerprint
         self.total.merge(*total)
         self.taken.merge(*total)
         for name, sums in partitions.items():
             self.partitions.setdefault(name, Totals()).merge(*sums)
+
+    def _check_excess(self) -> None:
+        if self.rows.excess > MOST_EXCESS:
+            raise UnsafeArchive(
+                f"archive refused: so many of its paths are so long that they take more than "
+                f"{MOST_EXCESS // MiB} MiB of memory"
+            )
 
     def digest(self) -> str:
         """Of the dataset, once everything was added.

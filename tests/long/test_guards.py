@@ -151,10 +151,11 @@ GUARDS = (
         for text in (
             "if hashlib.sha256(line).hexdigest() != footer.root_sha256",
             "if header_bytes != BLOCK or header_length > codec.stored_size(BLOCK)",
-            "if not _strings(names, count) or len(set(_list(names))) != count",
+            "if count > MAX_PARTITIONS or not _strings(names, count) "
+            "or len(set(_list(names))) != count",
             "if not all(_integers(columns.get(name), place.frames) for name in names)",
-            "if not _integers([entries.get(\"start\")], 1)",
-            'if line.count(b"[") != lists or line.count(b"{") != objects',
+            "if not _integers([rows.get(\"start\")], 1)",
+            'if line.count(b"[") != form.lists or line.count(b"{") != form.objects',
         )
     ),
     Guard(INDICES, "wrong = size != 0 or link_problem(path, target) is not None", "wrong = False",

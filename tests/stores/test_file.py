@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import math
 import os
 import signal
 import stat
@@ -31,7 +32,7 @@ from etcetera.errors import (
     TruncatedArchive,
 )
 from etcetera.settings import RepositorySettings
-from etcetera.stores import Store, common, open_store
+from etcetera.stores import Store, common, file_parts, open_store
 from etcetera.stores.file import parse_file_url
 from etcetera.stores.file_parts import Descriptor
 
@@ -413,3 +414,32 @@ async def test_one_winner_of_processes(directory: Path, tmp_path: Path) -> None:
     winner = tmp_path / f"home-{said.index('published')}"
     other = await etcetera.apull("set", config=etcetera.Config(directory.as_uri(), tmp_path / "h"))
     assert (other.path / "data" / "train" / "x").read_text() == str(winner)
+
+
+@pytest.mark.parametrize("length", [40, 44, 124, 200])
+async def test_hidden_files_of_long_names(length: int, directory: Path) -> None:
+    """What is left of one upload is not taken for that of a key that begins alike."""
+    one, other = "x" * (length - 5) + "A.tgz", "x" * (length - 5) + "B.tgz"
+    path, held = file_parts.create_part(directory, one)
+    held.close()
+    file_parts.remove_dead_parts(directory, other)
+    assert file_parts.adopt_part(directory, other, path) is None
+    assert path.exists()
+    found = [(key, where) for key, where, _ in file_parts.dead_parts(directory, math.inf)]
+    assert found == ([(one, path)] if length == 44 else [])
+    file_parts.remove_dead_parts(directory, one)
+    assert not path.exists()
+
+
+async def test_hidden_files_of_earlier_versions(directory: Path) -> None:
+    """Their names may mean another key, so that only what is old is removed."""
+    key = "x" * 60
+    path = directory / f".{key[:40]}.{'0' * 16}.part"
+    path.touch()
+    file_parts.remove_dead_parts(directory, key)
+    held = file_parts.adopt_part(directory, key, path)
+    assert held is not None
+    held.close()
+    os.utime(path, (1, 1))
+    file_parts.remove_dead_parts(directory, key)
+    assert not path.exists()

@@ -142,6 +142,19 @@ def test_implied_directories_are_bounded(outside: Path) -> None:
         remove_tree(target)  # pytest cannot
 
 
+def test_long_paths_are_bounded(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RX-03: a few compressed bytes a path cannot fill the memory; ordinary ones count nothing."""
+    monkeypatch.setattr("etcetera.transfer.tally.MOST_EXCESS", 100_000)
+    ordinary = [file(f"data/train/{number}-{'x' * 60}".encode()) for number in range(300)]
+    target = outside.parent / "target"
+    assert unpack([dataset(*ordinary)], target).total.files == 300
+    remove_tree(target)
+    deep = "data/train/" + f"{'d' * 250}/" * 14
+    members = [pax((b"path", f"{deep}{number}".encode())) + file(b"f") for number in range(50)]
+    with pytest.raises(UnsafeArchive, match="paths are so long"):
+        unpack([dataset(*members)], target)
+
+
 @pytest.mark.parametrize("key", ["SCHILY.realsize", "SUN.holesdata"])
 def test_other_sizes(key: str, outside: Path) -> None:
     """TF-25: what gives a file another size to some readers is refused."""

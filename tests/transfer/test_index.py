@@ -1,13 +1,14 @@
 """The table of contents of an archive: read alone, and used to find one file."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcetera.errors import CorruptArchive
-from etcetera.transfer import index, index_writer
+from etcetera.errors import CorruptArchive, InvalidDataset
+from etcetera.transfer import codec, index, index_writer, push
 from etcetera.transfer.archive import Index, open_archive
 from etcetera.transfer.digest import DatasetDigest, digest_row
 from etcetera.transfer.paths import INDEX_NAME
@@ -133,3 +134,74 @@ def test_digest_wants_order(paths: tuple[str, str]) -> None:
     """The same path twice, or one out of order, has no digest."""
     with pytest.raises(CorruptArchive):
         digest(*[(entry(path), "") for path in paths])
+
+
+ROOT = (
+    '{"data":{"length":10,"size":0},"header":{"length":517,"size":512},"segments":{"frames":[],'
+    '"entries":[],"data_length":[],"data_size":[],"length":[],"size":[],"crc32":[],"sha256":[],'
+    '"first":[],"last":[]},"partitions":{"name":[NAMES],"files":[FILES],"bytes":[FILES]}}\n'
+)
+
+
+def parse_root(names: str, files: str) -> index.Root:
+    """Decode a root with columns of partitions."""
+    line = ROOT.replace("NAMES", names).replace("FILES", files).encode()
+    sha256 = hashlib.sha256(line).hexdigest()
+    return index.parse_root(
+        codec.store(line), index.Footer(527, len(line), len(line), sha256, "", 0, 0)
+    )
+
+
+def test_commas_and_colons_in_names() -> None:
+    """Names of any characters are names."""
+    names = ["," * 100_000, ":" * 100_000, '",":' * 30_000, "\\", '\\"']
+    root = parse_root(index_writer._strings(names)[1:-1], "1,1,1,1,1")
+    assert set(root.partitions) == set(names)
+
+
+def test_as_many_partitions_as_there_may_be() -> None:
+    """A root at its limit is read."""
+    count = index.MAX_PARTITIONS
+    names = ",".join(f'"a,{i}"' for i in range(count))
+    assert len(parse_root(names, ",".join(["1"] * count)).partitions) == count
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        ("", ",".join(["1"] * 1_000_000)),
+        (",".join(['""'] * 1_000_000), ""),
+        ("", '"' * 1_000_000),
+        (",".join(['"\\""'] * 1_000_000), ""),
+        ('"a"],' + '"b":0,' * 1_000_000 + '"c":["d"', ""),
+    ],
+)
+def test_more_than_a_root_may_hold(names: str, files: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would stall every thread is refused before it is parsed."""
+    monkeypatch.setattr("json.loads", lambda _: pytest.fail("it was parsed"))
+    with pytest.raises(CorruptArchive, match="root"):
+        parse_root(names, files)
+
+
+@pytest.mark.parametrize("more", ['"x":0,' * 1_000, "1," * 1_000, '"",' * 1_000])
+def test_more_than_a_segment_may_hold(more: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows are those that the root says it has."""
+    monkeypatch.setattr("json.loads", lambda _: pytest.fail("it was parsed"))
+    line = (
+        '{"frames":{"length":[1],"size":[1],"crc32":[1],"compressed_crc32":[1]},"entries":{"start"'
+        f':0,{more}"path":["a"],"kind":"f","size":[0],"mtime":[0],"header":[512],"sha256":["a"],'
+        '"target":[]}}\n'
+    ).encode()
+    sha256 = hashlib.sha256(line).hexdigest()
+    place = index.SegmentPlace(
+        0, 0, len(line), codec.crc32(line), sha256, 1, 1, 10, 1, 0, 1, "a", "a"
+    )
+    with pytest.raises(CorruptArchive, match="a segment"):
+        index.parse_segment(codec.store(line), place)
+
+
+async def test_too_many_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset that no index can name is refused before anything is sent."""
+    monkeypatch.setattr(push, "MAX_PARTITIONS", 1)
+    with pytest.raises(InvalidDataset, match="2 partitions"):
+        await packed(trees.write(tmp_path / "source", TREE))

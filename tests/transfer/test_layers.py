@@ -17,7 +17,7 @@ MODULES = {
 LAYERS = ("stores", "transfer", "home", "api", "blocking", "cli")
 KNOWN_TO_ALL = {
     "errors", "settings", "config_file", "config", "dataset", "findings", "progress", "atomic",
-    "space", "crc", "transfer.options",
+    "space", "crc", "unseen", "times", "transfer.options", "transfer.paths", "transfer.descend",
 }  # fmt: skip
 """What every layer may import; these import nothing but each other."""
 API = {"cleaning", "diagnosis", "inside", "sharing", "verification", "versions"}
