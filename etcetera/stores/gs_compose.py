@@ -9,15 +9,10 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 
-import anyio
-
-from etcetera.errors import EtceteraError
 from etcetera.stores import CannotCopy, Data, ObjectInfo, Sent
 from etcetera.stores.common import (
-    GRACE_SECONDS,
     check_part,
     check_parts,
-    clean_up,
     uninterrupted,
 )
 from etcetera.stores.gs_checksum import checksum, combine
@@ -25,7 +20,7 @@ from etcetera.stores.gs_client import Connection, as_json
 from etcetera.stores.gs_insert import insert
 from etcetera.stores.gs_move import make_public
 from etcetera.stores.gs_publish import NONCE, Publication, Resource, Target, look
-from etcetera.stores.gs_temporary import Temporary, remove_objects
+from etcetera.stores.gs_temporary import Temporary, remove_objects, tidy_up
 from etcetera.stores.gs_upload import LIMITS, NO_COPIES
 
 COMPONENTS = 32
@@ -148,19 +143,12 @@ class ComposedUpload:
         """
         if self._published and error is not None:
             _logger.warning("%s was published in spite of the interruption", self.target.name)
-        left = self._left(f"no answer within {GRACE_SECONDS:.0f} s")
-        await clean_up(self._remove(), error, left=left)
-
-    async def _remove(self) -> str:
-        """Remove every part; return what to say if something is left."""
-        try:
-            with anyio.fail_after(GRACE_SECONDS):
-                await remove_objects(self._connection, self.temporary)
-        except TimeoutError:
-            return self._left(f"no answer within {GRACE_SECONDS:.0f} s")
-        except EtceteraError as failure:
-            return self._left(str(failure))
-        return ""
+        await tidy_up(
+            partial(remove_objects, self._connection, self.temporary),
+            self._left,
+            error,
+            published=self.target.name if self._published else "",
+        )
 
     def _left(self, reason: str) -> str:
         bucket = self._connection.place.bucket

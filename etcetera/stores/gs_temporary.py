@@ -4,19 +4,22 @@ Everything lies under ``.etcetera/NAME/NONCE`` beside the archives, a prefix tha
 repository looks into: uploads by their id, and objects.
 """
 
+import logging
 import re
 import secrets
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Self
 
-from etcetera.errors import InvalidName, NetworkError
+import anyio
+
+from etcetera.errors import EtceteraError, InvalidName, NetworkError, StoreError
 from etcetera.stores import UploadInfo
-from etcetera.stores.common import Listed, Refused, check_key, time_from
+from etcetera.stores.common import GRACE_SECONDS, Listed, Refused, check_key, clean_up, time_from
 from etcetera.stores.gs_client import Connection, as_done, as_json
 from etcetera.stores.gs_errors import answering, no_bucket
 from etcetera.stores.gs_xml import as_xml, following, text
@@ -31,6 +34,8 @@ _MOST_PARTS = 10_000
 
 NO_UPLOAD = frozenset[str | int]({"NoSuchUpload", 404})
 _NONCE = re.compile(r"[0-9a-f]{32}")
+
+_logger = logging.getLogger("etcetera")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,44 @@ class Temporary:
     def command(self, bucket: str) -> str:
         """What removes the objects that are left."""
         return shlex.join(["gcloud", "storage", "rm", f"gs://{bucket}/{self.key}**"])
+
+
+async def tidy_up(
+    remove: Callable[[], Awaitable[None]],
+    left: Callable[[str], str],
+    error: BaseException | None,
+    *,
+    published: str,
+) -> None:
+    """Remove what is temporary; never without a word if that fails.
+
+    Args:
+        remove: Does it.
+        left: What to say if something is left, for a reason.
+        error: The one in flight, which gets a note then.
+        published: The name of what was published: then a warning is enough.
+
+    Raises:
+        StoreError: Something is left, nothing was published and there is no error in flight.
+    """
+    slow = left(f"no answer within {GRACE_SECONDS:.0f} s")
+
+    async def run() -> str:
+        try:
+            with anyio.fail_after(GRACE_SECONDS):
+                await remove()
+        except TimeoutError:
+            return slow
+        except EtceteraError as failure:
+            return left(str(failure))
+        return ""
+
+    try:
+        await clean_up(run(), error, left=slow)
+    except StoreError as failure:
+        if not published:
+            raise
+        _logger.warning("%s was published, but %s", published, failure)
 
 
 async def abort(connection: Connection, key: str, upload: str) -> None:

@@ -15,14 +15,12 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
-from etcetera.errors import EtceteraError, StoreError
+from etcetera.errors import StoreError
 from etcetera.stores import CannotCopy, CannotResume, Data, ObjectInfo, PartLimits, Sent, Unfinished
 from etcetera.stores.common import (
-    GRACE_SECONDS,
     Refused,
     check_part,
     check_parts,
-    clean_up,
     is_curable,
     leave_note,
     uninterrupted,
@@ -47,6 +45,7 @@ from etcetera.stores.gs_temporary import (
     delete,
     list_parts,
     remove_objects,
+    tidy_up,
 )
 from etcetera.stores.gs_xml import as_xml, completion, text
 
@@ -285,27 +284,15 @@ class GsUpload:
         if not self._published and self.keep and is_curable(error):
             self.kept = True
             return
-        left = self._left(f"no answer within {GRACE_SECONDS:.0f} s")
-        try:
-            await clean_up(self._remove(), error, left=left)
-        except StoreError as failure:
-            if not self._published:
-                raise
-            _logger.warning("%s was published, but %s", self.target.name, failure)
+        await tidy_up(
+            self._remove, self._left, error, published=self.target.name if self._published else ""
+        )
 
-    async def _remove(self) -> str:
-        """Remove upload and object; return what to say if something is left."""
-        try:
-            with anyio.fail_after(GRACE_SECONDS):
-                if not self._published:
-                    await abort(self._connection, self._key, self._upload)
-                if self._completing:
-                    await delete(self._connection, self._key)
-        except TimeoutError:
-            return self._left(f"no answer within {GRACE_SECONDS:.0f} s")
-        except EtceteraError as failure:
-            return self._left(str(failure))
-        return ""
+    async def _remove(self) -> None:
+        if not self._published:
+            await abort(self._connection, self._key, self._upload)
+        if self._completing:
+            await delete(self._connection, self._key)
 
     def _left(self, reason: str) -> str:
         place = self._connection.place
