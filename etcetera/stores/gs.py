@@ -32,14 +32,8 @@ from etcetera.stores.gs_errors import answering
 from etcetera.stores.gs_insert import insert
 from etcetera.stores.gs_publish import Publication, Target, describe, look
 from etcetera.stores.gs_share import sign_url
-from etcetera.stores.gs_temporary import (
-    Temporary,
-    abort,
-    delete,
-    list_idle,
-    list_objects,
-    remove_objects,
-)
+from etcetera.stores.gs_temporary import Temporary, abort, delete, list_objects, remove_objects
+from etcetera.stores.gs_unfinished import list_idle
 from etcetera.stores.gs_upload import LIMITS, NO_COPIES, GsUpload, NoMultipart
 from etcetera.stores.place import Place
 from etcetera.stores.ranges import (

@@ -11,29 +11,21 @@ import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 from typing import Any, Self
 
 import anyio
 
 from etcetera.errors import EtceteraError, InvalidName, NetworkError, StoreError
-from etcetera.stores import UploadInfo
-from etcetera.stores.common import GRACE_SECONDS, Listed, Refused, check_key, clean_up, time_from
+from etcetera.stores.common import GRACE_SECONDS, Listed, Refused, check_key, clean_up
 from etcetera.stores.gs_client import Connection, as_done, as_json
 from etcetera.stores.gs_errors import answering, no_bucket
-from etcetera.stores.gs_xml import as_xml, following, text
 
 RESERVED = ".etcetera/"
-PAGE = 100
-"""Uploads and parts of one answer: it is parsed on the event loop."""
 OBJECTS = 500
 """Objects of one answer."""
-_MOST_PARTS = 10_000
-"""Cloud Storage documentation, "Quotas and limits", XML API multipart uploads."""
 
 NO_UPLOAD = frozenset[str | int]({"NoSuchUpload", 404})
-_NONCE = re.compile(r"[0-9a-f]{32}")
+NONCE_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 _logger = logging.getLogger("etcetera")
 
@@ -66,7 +58,7 @@ class Temporary:
             InvalidName: It is no id.
         """
         nonce, _, upload = id.partition(".")
-        if not _NONCE.fullmatch(nonce):
+        if not NONCE_PATTERN.fullmatch(nonce):
             raise InvalidName(f"{id!r} is no upload; etc clean -r lists those that are left")
         return cls.of(prefix, check_key(name), nonce), upload
 
@@ -190,139 +182,11 @@ async def list_objects(
         if not token:
             return
         if not isinstance(token, str) or token in seen:
-            raise _senseless(connection)
+            raise senseless(connection)
         seen.add(token)
         query["pageToken"] = token
 
 
-async def list_parts(
-    connection: Connection, key: str, upload: str
-) -> AsyncIterator[tuple[int, str, int, datetime]]:
-    """Yield number, ETag, bytes and time of each part of an upload, by number.
-
-    Raises:
-        Refused: There is no such upload.
-    """
-    number = 0
-    while True:
-        page = await connection.call(
-            "GET",
-            connection.xml_path(key),
-            partial(as_xml, "ListPartsResult"),
-            query={
-                "uploadId": upload,
-                "max-parts": str(PAGE),
-                "part-number-marker": str(number),
-            },
-            writes=True,
-            expected=NO_UPLOAD,
-        )
-        before = number
-        with answering(connection.place):
-            parts = [
-                (
-                    int(text(one, "PartNumber")),
-                    text(one, "ETag"),
-                    int(text(one, "Size")),
-                    _time(text(one, "LastModified")),
-                )
-                for one in page.findall("Part")
-            ]
-            more = list(following(page, "NextPartNumberMarker"))
-        for part in parts:
-            if not number < part[0] <= _MOST_PARTS:
-                raise _senseless(connection)
-            number = part[0]
-            yield part
-        if not more:
-            return
-        if number == before:
-            raise _senseless(connection)
-
-
-async def list_idle(
-    connection: Connection, prefix: str, before: datetime
-) -> AsyncIterator[UploadInfo]:
-    """Yield the uploads and temporary objects of a repository to which nothing has come since."""
-    async for upload in _idle_uploads(connection, prefix, before):
-        yield upload
-    found: dict[tuple[str, str], UploadInfo] = {}
-    fields = "name,size,timeCreated"
-    async for resource in list_objects(connection, f"{prefix}{RESERVED}", fields=fields):
-        with answering(connection.place):
-            key, size = resource["name"], int(resource["size"])
-            modified = _time(resource["timeCreated"])
-        whose = _whose(prefix, key)
-        if whose is None:
-            continue
-        name, nonce = whose
-        known = found.get(whose)
-        found[whose] = UploadInfo(
-            key=name,
-            id=f"{nonce}.",
-            size=size + (known.size if known else 0),
-            modified=max(modified, known.modified) if known else modified,
-        )
-    for info in found.values():
-        if info.modified < before:
-            yield info
-
-
-async def _idle_uploads(
-    connection: Connection, prefix: str, before: datetime
-) -> AsyncIterator[UploadInfo]:
-    query = {"uploads": "", "prefix": f"{prefix}{RESERVED}", "max-uploads": str(PAGE)}
-    markers: list[str] = []
-    listed = Listed(connection.place.endpoint)
-    while True:
-        try:
-            page = await connection.call(
-                "GET",
-                connection.xml_path(),
-                partial(as_xml, "ListMultipartUploadsResult"),
-                query=query,
-                writes=True,
-                expected={404, 405, 501},
-            )
-        except Refused:
-            return  # it has no such uploads
-        with answering(connection.place):
-            uploads = [
-                (text(one, "Key"), text(one, "UploadId"), _time(text(one, "Initiated")))
-                for one in page.findall("Upload")
-            ]
-            more = list(following(page, "NextKeyMarker", "NextUploadIdMarker"))
-            listed.count(len(uploads))
-        for key, upload, began in uploads:
-            whose = _whose(prefix, key)
-            if whose is None or began >= before:
-                continue
-            size, modified = 0, began
-            with suppress(Refused):  # it may end meanwhile
-                async for _, _, bytes_, time in list_parts(connection, key, upload):
-                    size, modified = size + bytes_, max(modified, time)
-            if modified < before:
-                name, nonce = whose
-                yield UploadInfo(key=name, id=f"{nonce}.{upload}", size=size, modified=modified)
-        if not more:
-            return
-        if more == markers:
-            raise _senseless(connection)
-        markers = more
-        query |= {"key-marker": more[0], "upload-id-marker": more[1]}
-
-
-def _whose(prefix: str, key: str) -> tuple[str, str] | None:
-    """The archive and the nonce that a temporary key belongs to."""
-    name, _, rest = key.removeprefix(f"{prefix}{RESERVED}").partition("/")
-    nonce = rest.partition("/")[0]
-    mine = key.startswith(f"{prefix}{RESERVED}")
-    return (name, nonce) if mine and name and _NONCE.fullmatch(nonce) else None
-
-
-def _time(written: str) -> datetime:
-    return time_from(datetime.fromisoformat(written).timestamp())
-
-
-def _senseless(connection: Connection) -> NetworkError:
+def senseless(connection: Connection) -> NetworkError:
+    """Return the error for a server that never ends, or goes back."""
     return NetworkError(f"{connection.place.endpoint} lists the same again and again")

@@ -34,7 +34,8 @@ from etcetera.stores.gs_publish import (
 )
 from etcetera.stores.gs_questions import ATTEMPTS, check_reading
 from etcetera.stores.gs_scratch import Scratch
-from etcetera.stores.gs_temporary import NO_UPLOAD, abort, list_parts
+from etcetera.stores.gs_temporary import NO_UPLOAD, abort
+from etcetera.stores.gs_unfinished import list_parts
 from etcetera.stores.gs_upload import NO_MULTIPART
 from etcetera.stores.gs_xml import as_xml, completion
 

@@ -43,10 +43,10 @@ from etcetera.stores.gs_temporary import (
     Temporary,
     abort,
     delete,
-    list_parts,
     remove_objects,
     tidy_up,
 )
+from etcetera.stores.gs_unfinished import list_parts
 from etcetera.stores.gs_xml import as_xml, completion, text
 
 # Cloud Storage documentation, "Quotas and limits", XML API multipart uploads.
