@@ -9,6 +9,8 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 
+import anyio.to_thread
+
 from etcetera.stores import CannotCopy, Data, ObjectInfo, Sent
 from etcetera.stores.common import (
     check_part,
@@ -90,12 +92,17 @@ class ComposedUpload:
         size = check_parts(
             {number: one for number, (one, _) in self._parts.items()}, self.part_size
         )
+        crc32c = await anyio.to_thread.run_sync(self._whole)
+        publication = Publication(self.target, self.temporary.nonce, size, crc32c)
+        return await uninterrupted(self._publish(publication))
+
+    def _whole(self) -> int:
+        """The CRC32C of all parts together."""
         crc32c = 0
         for number in sorted(self._parts):
             length, part = self._parts[number]
             crc32c = combine(crc32c, part, length)
-        publication = Publication(self.target, self.temporary.nonce, size, crc32c)
-        return await uninterrupted(self._publish(publication))
+        return crc32c
 
     async def _publish(self, publication: Publication) -> ObjectInfo:
         keys = [self.temporary.part(number) for number in sorted(self._parts)]
@@ -154,5 +161,5 @@ class ComposedUpload:
         bucket = self._connection.place.bucket
         return (
             f"temporary objects are left under gs://{bucket}/{self.temporary.key} ({reason}); "
-            f"remove them with: {self.temporary.command(bucket)}"
+            f"{self.temporary.advice(bucket)}"
         )

@@ -122,7 +122,7 @@ class Credentials:
         self._renewed = time.monotonic()
         try:
             await anyio.to_thread.run_sync(self._in_thread, self._google.refresh)
-        except NetworkError:
+        except (NetworkError, ExpiredCredentials):
             expires = self.expires
             if refused or not self._google.token or not expires or expires <= datetime.now(UTC):
                 raise
@@ -172,10 +172,15 @@ class Credentials:
                 raise NetworkError(
                     f"{self.place.url}: no token can be had just now ({shown}); try again later"
                 ) from None
+            role = (
+                f"; acting for {self.account} takes the role Service Account Token Creator"
+                if self.acting
+                else ""
+            )
             raise ExpiredCredentials(
                 f"{self.place.url}: no token can be had ({shown}); log in again, for instance "
                 "with: gcloud auth application-default login; or check the service account and "
-                "the clock of this machine"
+                f"the clock of this machine{role}"
             ) from None
         finally:
             if self._google is not None:
@@ -257,6 +262,12 @@ def _default(place: Place, scope: str) -> Any:
             raise ConfigError(
                 f"{place.url}: GOOGLE_APPLICATION_CREDENTIALS names {named}, which cannot be used "
                 f"({place.show(error.args[0])}); correct or remove it"
+            ) from None
+        if "were not found" not in str(error):
+            raise ConfigError(
+                f"{place.url}: Google's default credentials cannot be used "
+                f"({place.show(error.args[0])}); log in again, for instance with: gcloud auth "
+                "application-default login"
             ) from None
         return None
     finally:

@@ -29,12 +29,12 @@ from etcetera.stores.place import Place
 _SENSELESS = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 _XML_FIELD = re.compile(r"<(Code|Message|Details)>([^<]*)</\1>")
 _NO_BUCKET = re.compile(r"(?i)bucket does not exist")
-_REQUESTER_PAYS = re.compile(r"(?i)requester pays|UserProjectMissing|userProject")
+_REQUESTER_PAYS = re.compile(r"(?i)is a requester pays bucket")
 _UNIFORM = re.compile(r"(?i)uniform.bucket.level access|bucket.?policy.?only")
 _PREVENTED = re.compile(r"(?i)public.?access.?prevention")
-_RETAINED = re.compile(
-    r"(?i)retentionPolicyNotMet|retention policy|RetentionPolicy|ObjectUnderActiveHold|on hold"
-)
+_RETAINED = re.compile(r"(?i)retention policy|under active .*hold")
+_HELD = {"retentionPolicyNotMet", "objectUnderActiveHold", "ObjectUnderActiveHold"}
+_DAMAGED = re.compile(r"(?i)(?:doesn't|does not) match calculated")
 _PASSING = {
     "backendError",
     "internalError",
@@ -102,25 +102,30 @@ def refusal(
     code, message = _read(body, status)
     text = message.partition("\n")[0]
     said = place.show(f"{code}: {text}" if text else code)
-    if _NO_BUCKET.search(message) or code == "NoSuchBucket":
+    # A message may hold the name of an object, so that it tells something of its status alone.
+    if status == 404 and (_NO_BUCKET.search(message) or code == "NoSuchBucket"):
         return no_bucket(place)
-    if _REQUESTER_PAYS.search(f"{code} {message}"):
+    if status == 400 and (code == "UserProjectMissing" or _REQUESTER_PAYS.search(message)):
         return NotAllowed(
             f"{place.url}: whoever asks has to pay for it ({said}); set google_project to the "
             "project that is to be billed"
         )
-    if _UNIFORM.search(message) or (_PREVENTED.search(message) and status in (400, 403, 412)):
+    if (status == 400 and _UNIFORM.search(message)) or (
+        status in (400, 403, 412) and _PREVENTED.search(message)
+    ):
         return NotAllowed(
             f"{place.url} refuses to make an object public ({said}); remove public = true, and let "
             "a policy of the bucket allow everybody to read (allUsers, Storage Object Viewer) if "
             "that is wanted"
         )
-    if _RETAINED.search(f"{code} {message}"):
+    if status == 403 and (code in _HELD or _RETAINED.search(message)):
         return NotAllowed(
             f"{place.url}: what is there must not be replaced or removed yet ({said})"
         )
     if code in expected or status in expected:
         return Refused(f"{place.url}: {said}", code, status)
+    if status in (400, 412) and _DAMAGED.search(message):
+        return NetworkError(f"{place.url}: what was sent did not arrive as it was ({said})")
     if code in _PASSING or status in (408, 429) or (status >= 500 and status not in (501, 505)):
         return NetworkError(f"{place.endpoint} is in trouble ({said}); try again later")
     if status in (401, 403) and anonymous:

@@ -1,8 +1,9 @@
 """From a temporary name to the one that everybody knows."""
 
+import shlex
 from urllib.parse import quote
 
-from etcetera.errors import NotAllowed
+from etcetera.errors import EtceteraError, NotAllowed, StoreError
 from etcetera.stores import ObjectInfo
 from etcetera.stores.common import Refused
 from etcetera.stores.gs_client import Connection, as_json
@@ -13,6 +14,8 @@ COMPLETE_SECONDS = 600.0
 """Source: XML API, "Complete a multipart upload": it may take several minutes."""
 _NO_MOVE = frozenset[str | int]({400, 403, 404, 405, 412, 501})
 _NO_REWRITE = frozenset[str | int]({404, 412})
+_JSON = {"Content-Type": "application/json"}
+"""Google refuses anything else, also where there is no body."""
 
 
 async def check_retention(connection: Connection) -> None:
@@ -58,6 +61,7 @@ async def publish_from(
                 f"{connection.object_path(key)}/moveTo/o/{quote(target, safe='')}",
                 as_json,
                 query=query,
+                headers=_JSON,
                 writes=True,
                 expected=_NO_MOVE,
                 attempts=1,
@@ -67,20 +71,26 @@ async def publish_from(
                 raise
             connection.moves = False
     path = f"{connection.object_path(key)}/rewriteTo/b/{bucket}/o/{quote(target, safe='')}"
+    done = -1
     while True:
         rewritten = await connection.call(
             "POST",
             path,
             as_json,
             query=query,
+            headers=_JSON,
             writes=True,
             expected=_NO_REWRITE,
-            attempts=1,
+            # With the token a copy goes on where it was; without one, another begins.
+            attempts=None if "rewriteToken" in query else 1,
             seconds=COMPLETE_SECONDS,
         )
         with answering(connection.place):
             if rewritten["done"]:
                 return dict(rewritten["resource"])
+            before, done = done, int(rewritten["totalBytesRewritten"])
+            if done <= before:
+                raise ValueError("a copy that does not go on")
             query["rewriteToken"] = str(rewritten["rewriteToken"])
 
 
@@ -88,7 +98,7 @@ async def make_public(connection: Connection, key: str, info: ObjectInfo) -> Non
     """Let everybody read one version of an object; a move may have left that behind.
 
     Raises:
-        NotAllowed: It is published, and not public.
+        StoreError: It is published, and perhaps not public.
     """
     try:
         await connection.call(
@@ -96,9 +106,20 @@ async def make_public(connection: Connection, key: str, info: ObjectInfo) -> Non
             f"{connection.object_path(key)}/acl",
             as_json,
             query={"generation": info.etag},
-            headers={"Content-Type": "application/json"},
+            headers=_JSON,
             body=(b'{"entity": "allUsers", "role": "READER"}',),
             writes=True,
         )
-    except NotAllowed as error:
-        raise NotAllowed(f"{info.key} was published, but not for everybody: {error}") from error
+    except EtceteraError as error:
+        command = [
+            "gcloud",
+            "storage",
+            "objects",
+            "update",
+            f"gs://{connection.place.bucket}/{key}",
+        ]
+        command.append("--add-acl-grant=entity=AllUsers,role=READER")
+        raise StoreError(
+            f"{info.key} was published, but perhaps not for everybody ({error}); if so, let them "
+            f"read it with: {shlex.join(command)}"
+        ) from error

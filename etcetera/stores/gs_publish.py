@@ -185,14 +185,14 @@ class Publication:
                 if pause is None:
                     raise problem
                 await anyio.sleep(pause)
-            elif problem.status == 412:
+            elif problem.status in (409, 412):
+                # What is there now decides: whoever wrote it may have removed it again.
+                self._condition(found)
                 conflicts += 1
-                if (
-                    conflicts > CONFLICTS
-                    or not self.target.overwrite
-                    or self.target.replaces is not None
-                ):
-                    raise self._lost_race() from problem
+                if conflicts > CONFLICTS:
+                    raise StoreError(
+                        f"{self.target.url} is written by others again and again; push again later"
+                    ) from problem
             else:
                 raise StoreError(f"{problem}; push again") from problem
 

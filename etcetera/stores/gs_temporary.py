@@ -19,8 +19,11 @@ from etcetera.errors import EtceteraError, InvalidName, NetworkError, StoreError
 from etcetera.stores.common import GRACE_SECONDS, Listed, Refused, check_key, clean_up
 from etcetera.stores.gs_client import Connection, as_done, as_json
 from etcetera.stores.gs_errors import answering, no_bucket
+from etcetera.stores.gs_publish import generation
 
 RESERVED = ".etcetera/"
+CLEAN = "etc clean -r --older-than 1"
+"""What removes all that is temporary and a day old: nobody still pushes that."""
 OBJECTS = 500
 """Objects of one answer."""
 
@@ -70,9 +73,10 @@ class Temporary:
         """The key of a part that is an object of its own."""
         return f"{self.key}/{number:05}"
 
-    def command(self, bucket: str) -> str:
-        """What removes the objects that are left."""
-        return shlex.join(["gcloud", "storage", "rm", f"gs://{bucket}/{self.key}**"])
+    def advice(self, bucket: str) -> str:
+        """What to do about objects that are left."""
+        words = ["gcloud", "storage", "rm", "--all-versions", f"gs://{bucket}/{self.key}**"]
+        return f"remove it with: {shlex.join(words)}; or tomorrow with: {CLEAN}"
 
 
 async def tidy_up(
@@ -127,8 +131,14 @@ async def abort(connection: Connection, key: str, upload: str) -> None:
 
 
 async def delete(connection: Connection, key: str, generation: str = "") -> None:
-    """Remove an object, or only one version of it; no error if there is none."""
-    query = {"ifGenerationMatch": generation} if generation else {}
+    """Remove an object; no error if there is none.
+
+    Args:
+        connection: To the bucket.
+        key: As the bucket calls it.
+        generation: Of the version that is removed for good, also in a bucket that keeps versions.
+    """
+    query = {"generation": generation} if generation else {}
     with suppress(Refused):
         await connection.call(
             "DELETE",
@@ -136,14 +146,16 @@ async def delete(connection: Connection, key: str, generation: str = "") -> None
             as_done,
             query=query,
             writes=True,
-            expected={404, 412},
+            expected={404},
         )
 
 
 async def remove_objects(connection: Connection, place: Temporary) -> None:
     """Remove every object under a temporary key."""
-    async for resource in list_objects(connection, place.key):
-        await delete(connection, resource["name"])
+    async for resource in list_objects(connection, place.key, fields="name,generation"):
+        with answering(connection.place):
+            key, version = str(resource["name"]), generation(resource)
+        await delete(connection, key, version)
 
 
 async def list_objects(
@@ -160,7 +172,7 @@ async def list_objects(
     query = {
         "prefix": prefix,
         "maxResults": str(OBJECTS),
-        "fields": f"nextPageToken,prefixes,items({fields})",
+        "fields": f"nextPageToken,items({fields})",
     }
     if delimiter:
         query["delimiter"] = delimiter

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 TOKEN_SECONDS = 20.0
 """How long a server may take to make a token."""
+_ACTING = ":generateAccessToken"
+"""What the IAM API is asked for a token of another account by."""
 LARGEST_KEY = 1 << 20
 """Bytes of a key, or of an answer."""
 
@@ -51,6 +53,9 @@ def fetch(
             return Response(answer.status, answer.headers, _read(answer, deadline))
     except urllib.error.HTTPError as error:
         with error:
+            if url.endswith(_ACTING) and (error.code == 429 or error.code >= 500):
+                # google-auth takes any refusal here for one that is for good.
+                raise exceptions.TransportError(f"{urlsplit(url).hostname}: {error.code}") from None
             return Response(error.code, error.headers, _read(error, deadline))
     except (OSError, ValueError, HTTPException) as error:
         host = urlsplit(url).hostname

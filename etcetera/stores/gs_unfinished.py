@@ -12,8 +12,8 @@ from etcetera.stores.gs_errors import answering
 from etcetera.stores.gs_temporary import NO_UPLOAD, NONCE_PATTERN, RESERVED, list_objects, senseless
 from etcetera.stores.gs_xml import as_xml, following, text
 
-PAGE = 100
-"""Uploads and parts of one answer: it is parsed on the event loop."""
+PAGE = 1000
+"""Uploads and parts of one answer."""
 _MOST_PARTS = 10_000
 """Cloud Storage documentation, "Quotas and limits", XML API multipart uploads."""
 

@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
-from etcetera.errors import StoreError
+from etcetera.errors import NotAllowed, StoreError
 from etcetera.stores import CannotCopy, CannotResume, Data, ObjectInfo, PartLimits, Sent, Unfinished
 from etcetera.stores.common import (
     Refused,
@@ -39,10 +39,10 @@ from etcetera.stores.gs_publish import (
     look,
 )
 from etcetera.stores.gs_temporary import (
+    CLEAN,
     NO_UPLOAD,
     Temporary,
     abort,
-    delete,
     remove_objects,
     tidy_up,
 )
@@ -136,16 +136,21 @@ class GsUpload:
         self.temporary, self._upload = Temporary.parse(
             self.target.prefix, self.target.name, earlier.id
         )
-        self.keep = True
+        self.keep = self._completing = True  # the parts may have become an object
         if earlier.state.get("public") != str(self.target.public):
             raise CannotResume("the setting public has changed")
         if not self._upload:
             await remove_objects(self._connection, self.temporary)
             raise CannotResume("it had no parts that could be gone on with")
-        await self._check_known(earlier.parts)
+        try:
+            await self._check_known(earlier.parts)
+        except NotAllowed as error:
+            if type(error) is not NotAllowed:  # other credentials may see them
+                raise
+            raise CannotResume(f"its parts cannot be listed ({error})") from error
         self._parts = {number: dict(part) for number, part in enumerate(earlier.parts, 1)}
         try:
-            self._whole()
+            await anyio.to_thread.run_sync(self._whole)
         except (ValueError, LookupError) as error:
             raise CannotResume("what the journal says of its parts cannot be") from error
 
@@ -159,11 +164,12 @@ class GsUpload:
                 if expected == len(known) or number != expected + 1:
                     break
                 mine = known[expected]
-                if str(size) != mine.get("Size") or etag != mine.get("ETag"):
+                if str(size) != mine.get("Size") or etag.strip('"') != mine.get("ETag", "").strip(
+                    '"'
+                ):
                     raise CannotResume(f"part {number} on the server is another one")
                 expected += 1
         except Refused as refusal:
-            self._completing = True  # it may have become an object
             if await look(self._connection, self._key) is None:
                 raise CannotResume(f"the server does not have it any more ({refusal})") from refusal
             self._assembled = True
@@ -289,22 +295,24 @@ class GsUpload:
         )
 
     async def _remove(self) -> None:
-        if not self._published:
-            await abort(self._connection, self._key, self._upload)
-        if self._completing:
-            await delete(self._connection, self._key)
+        try:
+            if not self._published:
+                await abort(self._connection, self._key, self._upload)
+        finally:
+            if self._completing:
+                await remove_objects(self._connection, self.temporary)
 
     def _left(self, reason: str) -> str:
-        place = self._connection.place
+        what = "" if self._published else f"the upload {self.id}"
         if self._completing:
-            return (
-                f"the temporary object gs://{place.bucket}/{self._key} is left ({reason}); remove "
-                f"it with: {self.temporary.command(place.bucket)}"
-            )
-        return f"the upload {self.id} is left ({reason}); remove it with: etc clean -r"
+            bucket = self._connection.place.bucket
+            what += " or " if what else ""
+            what += f"the temporary object gs://{bucket}/{self._key}"
+            return f"{what} is left ({reason}); {self.temporary.advice(bucket)}"
+        return f"{what} is left ({reason}); tomorrow remove it with: {CLEAN}"
 
     def _maybe_left(self) -> str:
-        return f"an upload of {self.target.name} may be left; look with: etc clean -r"
+        return f"an upload of {self.target.name} may be left; tomorrow look with: {CLEAN}"
 
 
 def _upload_id(answer: Answer) -> str:

@@ -29,6 +29,25 @@ HANDLERS: Mapping[str, Callable[[Call], Awaitable[web.Response]]] = {
 }
 
 
+_JSON_BODIES = frozenset(
+    {"objects.move", "objects.rewrite", "objects.copy", "objects.compose", "objects.patch",
+     "acl.insert"}
+)  # fmt: skip
+
+
+def _refuse_strange_bodies(call: Call) -> None:
+    """Refuse what says that it is no JSON, even if it is empty: as Google's JSON API does."""
+    told = call.headers.get("content-type", "application/json")
+    if call.operation in _JSON_BODIES and not told.startswith("application/json"):
+        raise Refusal(
+            400,
+            "badContent",
+            f"Unsupported content with type: {told}",
+            "InvalidArgument",
+            "Invalid argument.",
+        )
+
+
 async def _serve(call: Call) -> web.Response:
     """Answer honestly."""
     try:
@@ -43,6 +62,7 @@ async def _serve(call: Call) -> web.Response:
                 "MethodNotAllowed",
                 "The specified method is not allowed against this resource.",
             )
+        _refuse_strange_bodies(call)
         return await HANDLERS[call.operation](call)
     except Refusal as refusal:
         await call.body()  # or the connection would be of no use

@@ -43,6 +43,7 @@ from etcetera.stores.gs import GsStore
 from etcetera.stores.gs_client import Answer
 from etcetera.stores.gs_xml import as_xml
 from tests.fake_gs import READS, FakeGS, fake_gs, faults
+from tests.fake_gs.errors import wrong_digest
 from tests.stores.conftest import count_gs_uploads
 
 PART = 1000
@@ -283,6 +284,79 @@ async def test_no_moves(
     assert_clean(server)
 
 
+async def test_copy_goes_on(server: FakeGS, store: Store) -> None:
+    """A copy of several steps goes on where it broke off."""
+    server.buckets["bucket"].moves = False
+    server.rewrite_step = 100
+    server.plan("objects.rewrite", faults.answer(503), skip=20)
+    server.plan("objects.rewrite", faults.lose_reply(), skip=22)
+    await push(store)
+    assert server.count("objects.rewrite") < 30
+    assert_clean(server)
+
+
+@pytest.mark.parametrize("how", ["lost", "copied"])
+async def test_versions_are_kept(server: FakeGS, store: Store, how: str) -> None:
+    """In a bucket that keeps versions, none of what is temporary is kept either."""
+    bucket = server.buckets["bucket"]
+    bucket.versioning = True
+    if how == "copied":
+        bucket.moves = False
+        await push(store)
+    else:
+
+        async def take() -> None:
+            server.put("bucket", KEY, b"other")
+
+        server.plan("objects.move", faults.after(take))
+        with pytest.raises(AlreadyExists):
+            await push(store)
+    assert [blob.name for blob in bucket.noncurrent] == []
+    assert_clean(server, DATA if how == "copied" else b"other")
+
+
+async def test_public_failed(server: FakeGS, tmp_path: Path) -> None:
+    """An archive that was published, and could not be made public, is said to be so."""
+    server.plan("acl.insert", faults.answer(503), times=faults.ALWAYS)
+    async with open_store(keyed(server, tmp_path, public=True)) as store:
+        with pytest.raises(
+            StoreError, match=r"was published, but perhaps not for everybody.*gcloud"
+        ):
+            await push(store)
+    assert_clean(server)
+
+
+@pytest.mark.parametrize("prefix", ["userprojects", "requester pays", "retentionPolicy", "on hold"])
+async def test_telling_names(server: FakeGS, tmp_path: Path, prefix: str) -> None:
+    """What a message says of a name is no reason."""
+    async with open_store(keyed(server, tmp_path, url=f"gs://bucket/{prefix}")) as store:
+        assert await store.head("a.tgz") is None
+        await push(store)
+
+
+async def test_damaged_on_the_way(server: FakeGS, store: Store) -> None:
+    """GS-06: one that comes in one piece, and damaged, is refused, and sent again."""
+    server.plan("objects.insert", faults.refuse(lambda: wrong_digest("AAAA", "BBBB", "crc32c")))
+    await store.put("a.tgz", DATA, overwrite=False)
+    assert server.count("objects.insert") == 2
+    assert_clean(server)
+
+
+async def test_compressed_refusal(server: FakeGS, store: Store) -> None:
+    """What is said of a range is understood if it comes compressed."""
+    server.put("bucket", KEY, DATA)
+    said = {"error": {"code": 400, "message": "Bucket is a requester pays bucket but no project"}}
+    body = gzip.compress(json.dumps(said).encode())
+
+    def compressed() -> aiohttp.web.Response:
+        headers = {"Content-Encoding": "gzip"}
+        return aiohttp.web.Response(status=400, body=body, headers=headers)
+
+    server.plan("objects.media", faults.respond(compressed))
+    with pytest.raises(NotAllowed, match="set google_project"):
+        await read(store)
+
+
 async def test_no_rights_to_remove(
     server: FakeGS, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -424,6 +498,41 @@ async def test_emulator_of_the_environment(server: FakeGS, monkeypatch: pytest.M
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", value)
         async with open_store(RepositorySettings(url="gs://bucket/data")) as store:
             await store.put("a.tgz", DATA, overwrite=True)
+    assert_clean(server)
+
+
+async def test_no_token_by_a_variable(
+    server: FakeGS, settings: RepositorySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a variable says which server is asked, nobody asks: it may be anybody's."""
+    server.secured = False
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.endpoint)
+    async with open_store(replace(settings, endpoint_url=None)) as store:
+        await store.put("a.tgz", DATA, overwrite=True)
+    assert not any("authorization" in one.headers for one in server.requests)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_acting_for_another(
+    server: FakeGS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """A token of another account is had by one's own; trouble on that way ends nothing."""
+    monkeypatch.setattr(
+        "google.auth.iam._IAM_ENDPOINT",
+        f"{server.endpoint}/v1/projects/-/serviceAccounts/{{}}:generateAccessToken",
+    )
+    other = server.add_account("other")
+    settings = keyed(server, tmp_path, google_impersonate=other.email)
+    server.plan("iam", faults.answer(status))
+    async with open_store(settings) as store:
+        await push(store)
+        credentials = await cast(GsStore, store).connection.credentials()
+        assert credentials.account == other.email
+        google = credentials._google
+        google.expiry = (datetime.now(UTC) + timedelta(minutes=4)).replace(tzinfo=None)
+        credentials._renewed -= 3600
+        server.plan("iam", faults.answer(status))
+        assert await read(store) == DATA
     assert_clean(server)
 
 
@@ -774,7 +883,7 @@ async def test_resume(server: FakeGS, settings: RepositorySettings) -> None:
     assert_clean(server)
 
 
-@pytest.mark.parametrize("change", ["gone", "other part", "less", "public", "journal"])
+@pytest.mark.parametrize("change", ["gone", "other part", "less", "public", "journal", "list"])
 async def test_no_resume(
     server: FakeGS, settings: RepositorySettings, change: str, tmp_path: Path
 ) -> None:
@@ -800,6 +909,8 @@ async def test_no_resume(
             earlier = replace(earlier, parts=parts)
     if change == "public":
         settings = keyed(server, tmp_path, public=True)
+    elif change == "list":
+        server.plan("xml.parts", faults.answer(403))
     async with open_store(settings) as store:
         with pytest.raises(CannotResume):
             await go_on(store, earlier)
