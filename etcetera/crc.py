@@ -16,7 +16,12 @@ def combine(polynomial: int, first: int, second: int, length: int) -> int:
         first: Of the first run.
         second: Of the second run.
         length: Of the second run, in bytes.
+
+    Raises:
+        ValueError: A length that is none.
     """
+    if length < 0:
+        raise ValueError(f"{length} bytes are no length")
     return _multiply(polynomial, _zeros(polynomial, length), first) ^ second
 
 

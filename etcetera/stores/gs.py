@@ -5,7 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import anyio
@@ -32,7 +32,14 @@ from etcetera.stores.gs_errors import answering
 from etcetera.stores.gs_insert import insert
 from etcetera.stores.gs_publish import Publication, Target, describe, look
 from etcetera.stores.gs_share import sign_url
-from etcetera.stores.gs_temporary import Temporary, abort, delete, list_objects, remove_objects
+from etcetera.stores.gs_temporary import (
+    BUSY,
+    Temporary,
+    abort,
+    delete,
+    list_objects,
+    remove_objects,
+)
 from etcetera.stores.gs_unfinished import list_idle
 from etcetera.stores.gs_upload import LIMITS, NO_COPIES, GsUpload, NoMultipart
 from etcetera.stores.place import Place
@@ -230,7 +237,8 @@ class GsStore:
         temporary, id_ = Temporary.parse(self.prefix, key, upload)
         if id_:
             await abort(self.connection, temporary.key, id_)
-        await remove_objects(self.connection, temporary)
+        # If it has just become an object, somebody is about to give that its name.
+        await remove_objects(self.connection, temporary, idle=BUSY if id_ else timedelta())
 
     async def delete(self, key: str) -> None:
         """Remove one object; see :class:`etcetera.stores.Store`."""

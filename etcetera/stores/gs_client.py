@@ -8,7 +8,7 @@ import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -50,6 +50,24 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is sent, once or again; see :meth:`Connection.call`."""
+
+    method: str
+    path: str
+    query: Query
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Sequence[Data] = ()
+    sent: Sent | None = None
+    seconds: float | None = None
+
+    def url(self, endpoint: str) -> URL:
+        """Return where it goes, as the signatures and the servers of Google want it quoted."""
+        query = urlencode(self.query, doseq=True, quote_via=quote)
+        return URL(f"{endpoint}{self.path}?{query}", encoded=True)
+
+
 def as_json(answer: Answer) -> dict[str, Any]:
     """Return the object that the body of an answer is.
 
@@ -82,6 +100,7 @@ class Connection:
         place.endpoint, self.endpoint_from = find_endpoint(settings)
         self._credentials: Credentials | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
         self._answered = False
         self._opening = anyio.Lock()
 
@@ -168,18 +187,21 @@ class Connection:
         """
         if writes and (await self.credentials()).anonymous and self.google:
             raise no_credentials(self.place)
+        request = _Request(method, path, query or {}, headers or {}, body, sent, seconds)
         pauses = patience.delays(attempts or self.attempts)
         while True:
-            refused = False
+            asked = refused = False
             try:
-                async with self._ask(method, path, query, headers, body, sent, seconds) as got:
+                token = await self._token()
+                asked = True
+                async with self._ask(request, token) as got:
                     refused = got.status >= 300
                     if refused:
                         raise await self._refusal(got, expected)
                     with answering(self.place):
                         return understand(Answer(got.headers, await _read(got, LARGEST_ANSWER)))
             except NetworkError:
-                if not refused:
+                if asked and not refused:
                     lost()
                 pause = next(pauses, None)
                 if pause is None:
@@ -200,7 +222,7 @@ class Connection:
             Refused: The answer was an expected error.
             NetworkError: It is worth another attempt.
         """
-        async with self._ask("GET", path, query, headers, (), None, None) as got:
+        async with self._ask(_Request("GET", path, query, headers), await self._token()) as got:
             if got.status >= 300:
                 raise await self._refusal(got, expected)
             yield got
@@ -211,9 +233,8 @@ class Connection:
         Raises:
             NetworkError: There is none.
         """
-        session = await self._open()
-        url = URL(f"{self.place.endpoint}{self.list_path()}?maxResults=1", encoded=True)
-        got = await self._send(session, "GET", url, {}, (), None, seconds)
+        request = _Request("GET", self.list_path(), {"maxResults": "1"}, seconds=seconds)
+        got = await self._send(request, None)
         got.close()
         return got.headers
 
@@ -232,66 +253,46 @@ class Connection:
         date = got.headers.get("Date", "")
         return refusal(self.place, got.status, body, date, expected=expected, anonymous=anonymous)
 
+    async def _token(self) -> str | None:
+        return await (await self.credentials()).token()
+
     @asynccontextmanager
     async def _ask(
-        self,
-        method: str,
-        path: str,
-        query: Query | None,
-        headers: Mapping[str, str] | None,
-        body: Sequence[Data],
-        sent: Sent | None,
-        seconds: float | None,
+        self, request: "_Request", token: str | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request; once more with a new token, if that which was sent is refused."""
-        session = await self._open()
-        credentials = await self.credentials()
-        token = await credentials.token()
-        url = URL(
-            f"{self.place.endpoint}{path}?{urlencode(query or {}, doseq=True, quote_via=quote)}",
-            encoded=True,
-        )
-        own = dict(headers or {})
-        if self.project:
-            own["x-goog-user-project"] = self.project
-        if body:
-            own["Content-Length"] = str(sum(len(piece) for piece in body))
-        if token:
-            own["Authorization"] = f"Bearer {token}"
-        got = await self._send(session, method, url, own, body, sent, seconds)
+        got = await self._send(request, token)
         try:
             if got.status == 401 and token:
-                renewed = await credentials.token(instead_of=token)
+                renewed = await (await self.credentials()).token(instead_of=token)
                 got.close()
-                own["Authorization"] = f"Bearer {renewed}"
-                got = await self._send(session, method, url, own, body, sent, seconds)
+                got = await self._send(request, renewed)
             yield got
         finally:
             # Gives the connection up, unless the body was read to its end.
             got.close()
 
-    async def _send(
-        self,
-        session: aiohttp.ClientSession,
-        method: str,
-        url: URL,
-        headers: Mapping[str, str],
-        body: Sequence[Data],
-        sent: Sent | None,
-        seconds: float | None,
-    ) -> aiohttp.ClientResponse:
-        views = [memoryview(piece) for piece in body]
-        silence = seconds or patience.STALL_SECONDS
+    async def _send(self, request: "_Request", token: str | None) -> aiohttp.ClientResponse:
+        session = await self._open()
+        headers = dict(request.headers)
+        if self.project:
+            headers["x-goog-user-project"] = self.project
+        if request.body:
+            headers["Content-Length"] = str(sum(len(piece) for piece in request.body))
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        views = [memoryview(piece) for piece in request.body]
+        silence = request.seconds or patience.STALL_SECONDS
         with answering(self.place):
             try:
-                with anyio.fail_after(seconds or patience.REQUEST_SECONDS) as scope:
+                with anyio.fail_after(request.seconds or patience.REQUEST_SECONDS) as scope:
                     got = await session.request(
-                        method,
-                        url,
+                        request.method,
+                        request.url(self.place.endpoint),
                         headers=headers,
-                        data=_Leaving(views, scope, silence, sent) if views else None,
+                        data=_Leaving(views, scope, silence, request.sent) if views else None,
                         allow_redirects=False,
-                        proxy=find_proxy(self.place.endpoint, self.place),
+                        proxy=self._proxy,
                         timeout=aiohttp.ClientTimeout(
                             total=None,
                             sock_connect=patience.CONNECT_SECONDS,
@@ -312,7 +313,7 @@ class Connection:
         return self._session
 
     async def _prepare(self) -> None:
-        find_proxy(self.place.endpoint, self.place)  # before anything else talks through it
+        self._proxy = find_proxy(self.place.endpoint, self.place)
         trusted = self.google and not patience.travels_in_the_clear(self.place.endpoint)
         if self.endpoint_from == EMULATOR:
             # Whoever sets a variable may send what follows anywhere: as for Google's clients,

@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
-from etcetera.errors import ConfigError, ExpiredCredentials, NetworkError, UsageError
+from etcetera.errors import ConfigError, EtceteraError, ExpiredCredentials, NetworkError, UsageError
 from etcetera.settings import RepositorySettings
-from etcetera.stores.gs_transport import LARGEST_KEY, fetch
+from etcetera.stores.gs_transport import LARGEST_KEY, Unreachable, fetch
 from etcetera.stores.place import Place
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
@@ -24,6 +25,10 @@ _CLOUD_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """What acting for a service account takes."""
 EARLY = timedelta(minutes=5)
 """How long before its end a token is renewed: longer than any request may take to begin."""
+RENEWAL_SECONDS = 60.0
+"""How long it may take to have a token, or a signature, made."""
+_SIGNATURE_BYTES = 128
+"""Of the shortest RSA signature that is of use."""
 _PAUSE_SECONDS = 60.0
 """How long a token that ends soon is used all the same: some servers make none that last."""
 
@@ -35,6 +40,7 @@ _KINDS = (
     ("google.auth", "an identity of another provider"),
 )
 
+_T = TypeVar("_T")
 _logger = logging.getLogger("etcetera")
 
 
@@ -121,7 +127,7 @@ class Credentials:
     async def _renew(self, *, refused: bool) -> None:
         self._renewed = time.monotonic()
         try:
-            await anyio.to_thread.run_sync(self._in_thread, self._google.refresh)
+            await self._in_thread(self._refresh)
         except (NetworkError, ExpiredCredentials):
             expires = self.expires
             if refused or not self._google.token or not expires or expires <= datetime.now(UTC):
@@ -145,46 +151,85 @@ class Credentials:
 
     async def sign(self, data: bytes) -> bytes:
         """Return the RSA-SHA256 signature of *data*, by the key of the service account."""
-        return await anyio.to_thread.run_sync(self._in_thread, lambda _: self._sign(data))
+        return await self._in_thread(partial(self._sign, data))
 
-    def _sign(self, data: bytes) -> bytes:
-        from google.auth import iam
+    def _refresh(self, request: Any) -> None:
+        self._google.refresh(request)
+        token = self._google.token
+        if not (isinstance(token, str) and token.isascii() and token.isprintable() and token):
+            self._google.token = None
+            raise ValueError("a token that is none")
+
+    def _sign(self, data: bytes, request: Any) -> bytes:
+        from google.auth import exceptions, iam
 
         if self.has_key:
             return bytes(self._google.sign_bytes(data))
-        signer = iam.Signer(fetch, self._source or self._google, self.account)
-        return bytes(signer.sign(data))
+        try:
+            signature = iam.Signer(request, self._source or self._google, self.account).sign(data)
+        except Unreachable:
+            raise
+        except exceptions.TransportError:
+            raise exceptions.RefreshError("the signature was refused") from None
+        if len(signature) < _SIGNATURE_BYTES:
+            raise ValueError("a signature that is none")
+        return bytes(signature)
 
-    def _in_thread(self, use: Callable[[Any], Any]) -> Any:
-        """Let google-auth ask for something; its errors may hold what is secret."""
-        from google.auth import exceptions
+    async def _in_thread(self, use: Callable[[Any], _T]) -> _T:
+        """Let google-auth ask for something, beside the event loop.
 
+        The thread is given up where a server never ends its answer: nothing here waits for it.
+        """
+        try:
+            with anyio.fail_after(RENEWAL_SECONDS):
+                return await anyio.to_thread.run_sync(self._ask, use, abandon_on_cancel=True)
+        except TimeoutError:
+            raise NetworkError(
+                f"{self.place.url}: the server of tokens does not answer in time; try again later"
+            ) from None
+
+    def _ask(self, use: Callable[[Any], _T]) -> _T:
+        self.keep_secret()
         try:
             return use(fetch)
-        except exceptions.TransportError as error:
-            raise NetworkError(
-                f"{self.place.url}: no token can be had ({self.place.show(error)}); check the "
-                "network and try again"
-            ) from None
-        except exceptions.GoogleAuthError as error:
-            shown = self.place.show(error.args[0] if error.args else error)
-            if getattr(error, "retryable", False):
-                raise NetworkError(
-                    f"{self.place.url}: no token can be had just now ({shown}); try again later"
-                ) from None
-            role = (
-                f"; acting for {self.account} takes the role Service Account Token Creator"
-                if self.acting
-                else ""
-            )
-            raise ExpiredCredentials(
-                f"{self.place.url}: no token can be had ({shown}); log in again, for instance "
-                "with: gcloud auth application-default login; or check the service account and "
-                f"the clock of this machine{role}"
-            ) from None
+        except Exception as error:  # noqa: BLE001 - google-auth raises anything where an answer is odd
+            meaning = self._meaning(error)
         finally:
-            if self._google is not None:
-                self.place.keep_secret(self._google.token)
+            self.keep_secret()
+        raise meaning  # not in the block above: what it came from may hold what is secret
+
+    def keep_secret(self) -> None:
+        """Let no message show what is secret of these credentials."""
+        for google in (self._google, self._source):
+            for name in ("token", "refresh_token", "client_secret"):
+                secret = getattr(google, name, None)
+                if isinstance(secret, str):
+                    self.place.keep_secret(secret)
+
+    def _meaning(self, error: Exception) -> EtceteraError:
+        """What an error of google-auth means; its text may be what a server has made up."""
+        from google.auth import exceptions
+
+        url = self.place.url
+        shown = self.place.show(error.args[0] if error.args else error)
+        if isinstance(error, Unreachable):
+            return NetworkError(
+                f"{url}: no token can be had ({shown}); check the network and try again"
+            )
+        if not isinstance(error, exceptions.GoogleAuthError):
+            kind = type(error).__name__
+            return NetworkError(
+                f"{url}: what the server of tokens answers makes no sense ({kind}); check whether "
+                "a proxy or a login page lies between here and it"
+            )
+        if isinstance(error, exceptions.TransportError) or getattr(error, "retryable", False):
+            return NetworkError(f"{url}: no token can be had just now ({shown}); try again later")
+        role = "; acting for an account takes the role Service Account Token Creator"
+        return ExpiredCredentials(
+            f"{url}: no token can be had ({shown}); log in again, for instance with: gcloud auth "
+            "application-default login; or check the service account and the clock of this machine"
+            f"{role if self.acting else ''}"
+        )
 
 
 async def find_credentials(
@@ -201,7 +246,9 @@ async def find_credentials(
     Raises:
         ConfigError: What the settings name is not there, or is nothing that can be used.
     """
-    return await anyio.to_thread.run_sync(_find, settings, place, trusted)
+    credentials = await anyio.to_thread.run_sync(_find, settings, place, trusted)
+    credentials.keep_secret()
+    return credentials
 
 
 def _find(settings: RepositorySettings, place: Place, trusted: bool) -> Credentials:
@@ -270,6 +317,11 @@ def _default(place: Place, scope: str) -> Any:
                 "application-default login"
             ) from None
         return None
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a file; it would show it
+        raise ConfigError(
+            f"{place.url}: Google's default credentials are damaged ({type(error).__name__}); log "
+            "in again, or correct GOOGLE_APPLICATION_CREDENTIALS"
+        ) from None
     finally:
         logger.removeFilter(quiet)
 
@@ -302,9 +354,9 @@ def _from_file(path: str, scope: str) -> Any:
         raise ConfigError(
             f"google_credentials: {path} cannot be read ({error.strerror}); correct the path"
         ) from error
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise ConfigError(f"google_credentials: {path} is no file of Google credentials") from None
-    if kind not in makers:
+    if not isinstance(kind, str) or kind not in makers:
         raise ConfigError(
             f"google_credentials: {path} holds no key of a service account; name such a file, or "
             "set the environment variable GOOGLE_APPLICATION_CREDENTIALS to this one"

@@ -42,6 +42,7 @@ from etcetera.stores.gs_errors import answering
 from etcetera.stores.gs_identity import LOG_IN, NAME_A_KEY, check_credentials, check_token
 from etcetera.stores.gs_publish import describe
 from etcetera.stores.gs_questions import ANSWER_SECONDS, ask, check_reading
+from etcetera.stores.gs_temporary import checked_name
 from etcetera.stores.gs_trial import try_writing
 from etcetera.stores.proxies import find_proxy
 from etcetera.stores.reach import EXAMINATION_SECONDS, check_clock, reach, seconds_behind
@@ -185,7 +186,10 @@ class _Examination:
         """Say that a list came, and look for an archive that a piece of can be read."""
         encoded = []
         for entry in page.get("items") or ():
-            if not str(entry["name"]).endswith(".tgz") or int(entry.get("size", 0)) <= 16:
+            name = checked_name(entry)
+            if not (name.startswith(self.prefix) and name.endswith(".tgz")):
+                continue
+            if int(entry.get("size", 0)) <= 16:
                 continue
             if entry.get("contentEncoding"):
                 encoded.append(str(entry["name"]))

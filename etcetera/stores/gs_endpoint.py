@@ -1,12 +1,14 @@
 """Which server is asked about a bucket of Google Storage."""
 
 import os
+import re
 from urllib.parse import urlsplit
 
 from etcetera.errors import ConfigError
 from etcetera.settings import RepositorySettings, redact_url
 
 GOOGLE = "https://storage.googleapis.com"
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 EMULATOR = "STORAGE_EMULATOR_HOST"
 """The environment variable by which Google's own clients find a test server."""
 
@@ -23,7 +25,10 @@ def find_endpoint(settings: RepositorySettings) -> tuple[str, str]:
         endpoint = f"http://{endpoint}"
     try:
         parts = urlsplit(endpoint)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        good = (
+            parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") is not None
+        )
+        good = good and parts.port != 0
         good = good and "@" not in parts.netloc and not parts.query and not parts.fragment
     except ValueError:
         good = False

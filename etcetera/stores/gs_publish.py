@@ -106,6 +106,12 @@ def generation(resource: Resource) -> str:
     return number
 
 
+def is_ours(resource: Resource, nonce: str) -> bool:
+    """Whether an object is one that was made with *nonce*."""
+    metadata = resource.get("metadata")
+    return isinstance(metadata, dict) and metadata.get(NONCE) == nonce
+
+
 def check_content(place: Place, what: str, resource: Resource, size: int, crc32c: int) -> None:
     """Raise StoreError if an object does not hold the bytes that were sent."""
     with answering(place):
@@ -178,7 +184,7 @@ class Publication:
             except (Refused, NetworkError) as error:
                 problem = error
             found = await self._look()
-            if found is not None and self._is_ours(found):
+            if found is not None and is_ours(found, self.nonce):
                 return self._checked(found)
             if isinstance(problem, NetworkError):
                 pause = next(pauses, None)
@@ -206,11 +212,11 @@ class Publication:
             raise self._lost_race()
         return there
 
-    def _is_ours(self, found: Resource) -> bool:
-        with answering(self._place):
-            return bool((found.get("metadata") or {}).get(NONCE) == self.nonce)
-
     def _checked(self, resource: Resource) -> ObjectInfo:
+        if resource.get("name") != self.target.key or not is_ours(resource, self.nonce):
+            raise NetworkError(
+                f"{self._place.endpoint} tells of another object than it was to make"
+            )
         check_content(self._place, self.target.url, resource, self.size, self.crc32c)
         return describe(self._place, self.target.name, resource)
 

@@ -135,7 +135,11 @@ class Scratch:
             writes=True,
         )
         with answering(self.connection.place):
-            ids = [text(one, "UploadId") for one in page.findall("Upload")]
+            ids = [
+                text(one, "UploadId")
+                for one in page.findall("Upload")
+                if text(one, "Key") == self.temporary.key
+            ]
         return [one for one in ids if one not in self.uploads]
 
     async def _delete(self) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
-from etcetera.errors import NotAllowed, UsageError
+from etcetera.errors import NotAllowed, StoreError, UsageError
 from etcetera.stores import PinnedRange, SharedUrl
 from etcetera.stores.gs_client import Connection
 
@@ -67,7 +67,10 @@ async def _etag(connection: Connection, key: str, generation: str) -> str:
         query={"generation": generation},
         writes=True,
     )
-    return etag.removeprefix("W/").strip('"')
+    etag = etag.removeprefix("W/").strip('"')
+    if not (etag and etag.isascii() and etag.isprintable()):
+        raise StoreError(f"{connection.place.endpoint} tells no ETag that can be signed")
+    return etag
 
 
 def _to_sign(

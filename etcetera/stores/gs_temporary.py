@@ -11,17 +11,20 @@ import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import anyio
 
 from etcetera.errors import EtceteraError, InvalidName, NetworkError, StoreError
-from etcetera.stores.common import GRACE_SECONDS, Listed, Refused, check_key, clean_up
+from etcetera.stores.common import GRACE_SECONDS, Listed, Refused, check_key, clean_up, time_from
 from etcetera.stores.gs_client import Connection, as_done, as_json
 from etcetera.stores.gs_errors import answering, no_bucket
 from etcetera.stores.gs_publish import generation
 
 RESERVED = ".etcetera/"
+BUSY = timedelta(hours=1)
+"""How long at most a push takes to give an object its name."""
 CLEAN = "etc clean -r --older-than 1"
 """What removes all that is temporary and a day old: nobody still pushes that."""
 OBJECTS = 500
@@ -150,12 +153,24 @@ async def delete(connection: Connection, key: str, generation: str = "") -> None
         )
 
 
-async def remove_objects(connection: Connection, place: Temporary) -> None:
-    """Remove every object under a temporary key."""
-    async for resource in list_objects(connection, place.key, fields="name,generation"):
+async def remove_objects(
+    connection: Connection, place: Temporary, idle: timedelta = timedelta()
+) -> None:
+    """Remove every object under a temporary key.
+
+    Args:
+        connection: To the bucket.
+        place: The key.
+        idle: Leave those that are not older.
+    """
+    now = datetime.now(UTC)
+    fields = "name,generation,timeCreated"
+    async for resource in list_objects(connection, place.key, fields=fields):
         with answering(connection.place):
-            key, version = str(resource["name"]), generation(resource)
-        await delete(connection, key, version)
+            key, version = resource["name"], generation(resource)
+            made = time_of(resource["timeCreated"])
+        if made <= now - idle:
+            await delete(connection, key, version)
 
 
 async def list_objects(
@@ -187,7 +202,7 @@ async def list_objects(
             raise no_bucket(connection.place) from refusal
         with answering(connection.place):
             items, token = page.get("items") or [], page.get("nextPageToken") or ""
-            mine = [one for one in items if str(one["name"]).startswith(prefix)]
+            mine = [one for one in items if checked_name(one).startswith(prefix)]
             listed.count(len(items))
         for resource in mine:
             yield resource
@@ -197,6 +212,24 @@ async def list_objects(
             raise senseless(connection)
         seen.add(token)
         query["pageToken"] = token
+
+
+def checked_name(resource: dict[str, Any]) -> str:
+    """Return the key of an object that a listing tells of.
+
+    Raises:
+        ValueError: It is none.
+    """
+    name = resource["name"]
+    if not isinstance(name, str):
+        raise ValueError("a name that is no text")
+    name.encode()  # as any later request does
+    return name
+
+
+def time_of(written: str) -> datetime:
+    """Return a time as Google writes it."""
+    return time_from(datetime.fromisoformat(written).timestamp())
 
 
 def senseless(connection: Connection) -> NetworkError:

@@ -10,12 +10,18 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from google.auth.exceptions import TransportError
+
 TOKEN_SECONDS = 20.0
 """How long a server may take to make a token."""
 _ACTING = ":generateAccessToken"
 """What the IAM API is asked for a token of another account by."""
 LARGEST_KEY = 1 << 20
 """Bytes of a key, or of an answer."""
+
+
+class Unreachable(TransportError):
+    """There was no answer, or none that says anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +41,18 @@ def fetch(
     timeout: float | None = None,
     **_: object,
 ) -> Response:
-    """Send a request for google-auth; knows the proxies of the environment, follows nothing."""
-    from google.auth import exceptions
+    """Send a request for google-auth; knows the proxies of the environment, follows nothing.
 
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise exceptions.TransportError(f"{urlsplit(url).scheme!r} is no scheme of a token server")
-    own = urlsplit(url).hostname in ("metadata.google.internal", "169.254.169.254")
+    Raises:
+        Unreachable: There was no answer, or it is worth asking again.
+    """
+    try:
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname
+    except ValueError:
+        scheme, host = "", None
+    if scheme not in ("http", "https"):
+        raise Unreachable("the address of the token server is no URL")
+    own = host in ("metadata.google.internal", "169.254.169.254")
     proxies = {} if own else urllib.request.getproxies()  # nobody is between here and this machine
     request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
         url, data=body, headers=dict(headers or {}), method=method
@@ -55,11 +67,10 @@ def fetch(
         with error:
             if url.endswith(_ACTING) and (error.code == 429 or error.code >= 500):
                 # google-auth takes any refusal here for one that is for good.
-                raise exceptions.TransportError(f"{urlsplit(url).hostname}: {error.code}") from None
+                raise Unreachable(f"{host}: {error.code}") from None
             return Response(error.code, error.headers, _read(error, deadline))
     except (OSError, ValueError, HTTPException) as error:
-        host = urlsplit(url).hostname
-        raise exceptions.TransportError(f"{host}: {getattr(error, 'reason', error)}") from error
+        raise Unreachable(f"{host}: {getattr(error, 'reason', error)}") from error
 
 
 def _read(answer: Any, deadline: float) -> bytes:

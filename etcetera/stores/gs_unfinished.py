@@ -1,18 +1,25 @@
 """Uploads to Google Storage that have not ended, and objects that were not published."""
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
+from etcetera.errors import InvalidName
 from etcetera.stores import UploadInfo
-from etcetera.stores.common import Listed, Refused, time_from
+from etcetera.stores.common import Listed, Refused, check_key
 from etcetera.stores.gs_client import Connection
 from etcetera.stores.gs_errors import answering
-from etcetera.stores.gs_temporary import NO_UPLOAD, NONCE_PATTERN, RESERVED, list_objects, senseless
+from etcetera.stores.gs_temporary import (
+    NO_UPLOAD,
+    NONCE_PATTERN,
+    RESERVED,
+    list_objects,
+    senseless,
+    time_of,
+)
 from etcetera.stores.gs_xml import as_xml, following, text
 
-PAGE = 1000
+PAGE = 500
 """Uploads and parts of one answer."""
 _MOST_PARTS = 10_000
 """Cloud Storage documentation, "Quotas and limits", XML API multipart uploads."""
@@ -47,7 +54,7 @@ async def list_parts(
                     int(text(one, "PartNumber")),
                     text(one, "ETag"),
                     int(text(one, "Size")),
-                    _time(text(one, "LastModified")),
+                    time_of(text(one, "LastModified")),
                 )
                 for one in page.findall("Part")
             ]
@@ -74,7 +81,7 @@ async def list_idle(
     async for resource in list_objects(connection, f"{prefix}{RESERVED}", fields=fields):
         with answering(connection.place):
             key, size = resource["name"], int(resource.get("size", 0))
-            modified = _time(resource["timeCreated"])
+            modified = time_of(resource["timeCreated"])
         whose = _whose(prefix, key)
         if whose is None:
             continue
@@ -111,7 +118,7 @@ async def _idle_uploads(
             return  # it has no such uploads
         with answering(connection.place):
             uploads = [
-                (text(one, "Key"), text(one, "UploadId"), _time(text(one, "Initiated")))
+                (text(one, "Key"), text(one, "UploadId"), time_of(text(one, "Initiated")))
                 for one in page.findall("Upload")
             ]
             more = list(following(page, "NextKeyMarker", "NextUploadIdMarker"))
@@ -121,9 +128,11 @@ async def _idle_uploads(
             if whose is None or began >= before:
                 continue
             size, modified = 0, began
-            with suppress(Refused):  # it may end meanwhile
+            try:
                 async for _, _, bytes_, time in list_parts(connection, key, upload):
                     size, modified = size + bytes_, max(modified, time)
+            except Refused:  # it has ended meanwhile
+                continue
             if modified < before:
                 name, nonce = whose
                 yield UploadInfo(key=name, id=f"{nonce}.{upload}", size=size, modified=modified)
@@ -139,9 +148,8 @@ def _whose(prefix: str, key: str) -> tuple[str, str] | None:
     """The archive and the nonce that a temporary key belongs to."""
     name, _, rest = key.removeprefix(f"{prefix}{RESERVED}").partition("/")
     nonce = rest.partition("/")[0]
-    mine = key.startswith(f"{prefix}{RESERVED}")
-    return (name, nonce) if mine and name and NONCE_PATTERN.fullmatch(nonce) else None
-
-
-def _time(written: str) -> datetime:
-    return time_from(datetime.fromisoformat(written).timestamp())
+    mine = key.startswith(f"{prefix}{RESERVED}") and NONCE_PATTERN.fullmatch(nonce)
+    try:
+        return (check_key(name), nonce) if mine else None
+    except InvalidName:
+        return None

@@ -2,7 +2,7 @@
 
 The upload itself knows no conditions, so it makes an object under a temporary key, and what
 publishes is moving that one, on the condition that the name is still free. Parts of such an
-upload are no objects: they cost no early deletion, and soft delete does not keep them.
+upload are no objects, and the source of a move is not kept by soft delete.
 Source: Cloud Storage documentation, "XML API multipart uploads", "Objects: move".
 """
 
@@ -36,6 +36,7 @@ from etcetera.stores.gs_publish import (
     Target,
     check_content,
     generation,
+    is_ours,
     look,
 )
 from etcetera.stores.gs_temporary import (
@@ -150,6 +151,8 @@ class GsUpload:
             raise CannotResume(f"its parts cannot be listed ({error})") from error
         self._parts = {number: dict(part) for number, part in enumerate(earlier.parts, 1)}
         try:
+            if not all(1 <= int(part["Size"]) <= LIMITS.max_part for part in earlier.parts):
+                raise ValueError("a part of no length")
             await anyio.to_thread.run_sync(self._whole)
         except (ValueError, LookupError) as error:
             raise CannotResume("what the journal says of its parts cannot be") from error
@@ -245,22 +248,36 @@ class GsUpload:
     async def _assemble(self) -> Resource:
         """Make one temporary object of the parts; whether the reply comes or not."""
         problem: Refused | None = None
+        made = ""
         try:
             if not self._assembled:
-                await self._complete()
+                made = await self._complete()
         except Refused as refusal:
             problem = refusal
         resource = await look(self._connection, self._key)
         if resource is None:
             raise problem or StoreError(f"{self.target.name}: its parts did not become an object")
+        with answering(self._connection.place):
+            found = generation(resource)
+        if not is_ours(resource, self.temporary.nonce) or made not in ("", found):
+            raise StoreError(
+                f"{self.target.name}: somebody else has written over its temporary object; push "
+                "it again"
+            )
         return resource
 
-    async def _complete(self) -> None:
+    async def _complete(self) -> str:
+        """Ask for the object; return its generation, if that is told."""
         etags = {number: part["ETag"] for number, part in self._parts.items()}
-        await self._connection.call(
+
+        def made(answer: Answer) -> str:
+            as_xml("CompleteMultipartUploadResult", answer)
+            return answer.headers.get("x-goog-generation", "")
+
+        return await self._connection.call(
             "POST",
             self._connection.xml_path(self._key),
-            partial(as_xml, "CompleteMultipartUploadResult"),
+            made,
             query={"uploadId": self._upload},
             headers={"Content-Type": "application/xml"},
             body=(completion(etags),),

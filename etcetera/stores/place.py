@@ -13,7 +13,8 @@ _QUERY = re.compile(r"\?\S+")
 _USER = re.compile(r"//[^/\s]*@")
 """And password, in a URL."""
 _KEY_LIKE = re.compile(
-    r"\b(?:AKIA|ASIA|AIDA|AROA|GOOG)[A-Z0-9]{12,}\b|(?i:\b(?:credential|signature|token)=\S+)"
+    r"\b(?:AKIA|ASIA|AIDA|AROA|GOOG)[A-Z0-9]{12,}\b|\bya29\.[\w.-]+|\b1//[\w-]{20,}|"
+    r"\beyJ[\w-]+\.[\w.-]+|(?i:\b(?:credential|signature|token)=\S+)"
 )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
+import anyio
 import pytest
 
 from etcetera.errors import (
@@ -36,6 +37,7 @@ from etcetera.stores import (
     Store,
     Unfinished,
     common,
+    gs_credentials,
     open_store,
     patience,
 )
@@ -371,6 +373,35 @@ async def test_no_rights_to_remove(
     assert left in caplog.text
 
 
+async def test_stolen_object(server: FakeGS, store: Store) -> None:
+    """What somebody else has put in the place of the temporary object is not published."""
+
+    async def steal() -> None:
+        (blob,) = server.buckets["bucket"].objects.values()
+        server.put("bucket", blob.name, b"other", crc32c=blob.crc32c)
+
+    server.plan("objects.get", faults.after(steal), where=".etcetera")
+    with pytest.raises(StoreError, match="written over its temporary object"):
+        await push(store)
+    assert KEY not in there(server)
+
+
+async def test_copy_that_stands_still(server: FakeGS, store: Store) -> None:
+    """A copy inside the store that never gets further ends."""
+    server.buckets["bucket"].moves = False
+    said = {"done": False, "totalBytesRewritten": "5", "rewriteToken": "token"}
+    body = json.dumps(said).encode()
+    rule = server.plan(
+        "objects.rewrite",
+        faults.respond(lambda: aiohttp.web.Response(body=body)),
+        times=faults.ALWAYS,
+    )
+    with pytest.raises(NetworkError):
+        await push(store)
+    assert rule.hits <= 20
+    assert_clean(server, None)
+
+
 async def test_damaged_inside(server: FakeGS, store: Store) -> None:
     """GS-06: an object that does not have the checksum of its parts is not published."""
     await store.head("a.tgz")
@@ -449,6 +480,67 @@ async def test_key_revoked(server: FakeGS, settings: RepositorySettings) -> None
     assert caught.value.__cause__ is None
 
 
+STRANGE_TOKENS = [
+    b"<html>log in</html>", b"[]", b"null", b'"token"', b"{}",
+    b'{"access_token": 5, "expires_in": 9}',
+    b'{"access_token": "a\\nb", "expires_in": 9}', b'{"access_token": "a", "expires_in": "never"}',
+    b'{"access_token": "a", "expires_in": 1e300}', b"[" * 100_000, b"\xff\xfe",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", STRANGE_TOKENS, ids=range(len(STRANGE_TOKENS)))
+async def test_strange_tokens(
+    server: FakeGS, settings: RepositorySettings, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server of tokens makes up ends as an error that says so, and nothing else."""
+    monkeypatch.setattr("google.auth._exponential_backoff.time.sleep", lambda seconds: None)
+    answer = faults.respond(lambda: aiohttp.web.Response(body=said))
+    server.plan("token", answer, times=faults.ALWAYS)
+    async with open_store(settings) as store:
+        with pytest.raises((NetworkError, ExpiredCredentials)):
+            await store.head("a.tgz")
+    assert server.count("objects.get") == 0
+
+
+async def test_endless_token(
+    server: FakeGS, settings: RepositorySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of tokens that never ends its answer is not waited for."""
+    monkeypatch.setattr(gs_credentials, "RENEWAL_SECONDS", 0.2)
+    server.plan("token", faults.stall(), times=faults.ALWAYS)
+    async with open_store(settings) as store:
+        with anyio.fail_after(10), pytest.raises(NetworkError, match="does not answer in time"):
+            await store.head("a.tgz")
+
+
+async def test_echoing_token_server(
+    server: FakeGS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SE-02: what a login consists of is not shown, though a server of tokens says it again."""
+    import google.oauth2.credentials as users
+
+    monkeypatch.setattr(users, "_GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{server.endpoint}/token")
+    login = server.add_user()
+    path = tmp_path / "user.json"
+    path.write_text(json.dumps(login))
+    said = {"error": "invalid_grant", "error_description": json.dumps(login)}
+    body = json.dumps(said).encode()
+    server.plan(
+        "token",
+        faults.respond(lambda: aiohttp.web.Response(status=400, body=body)),
+        times=faults.ALWAYS,
+    )
+    settings = RepositorySettings(
+        url="gs://bucket", endpoint_url=server.endpoint, google_credentials=str(path)
+    )
+    async with open_store(settings) as store:
+        with pytest.raises(ExpiredCredentials, match="invalid_grant") as caught:
+            await store.head("a.tgz")
+    assert caught.value.__context__ is None
+    for secret in (login["refresh_token"], login["client_secret"]):
+        assert secret not in repr(caught.value)
+
+
 async def test_token_server_in_trouble(
     server: FakeGS, settings: RepositorySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,10 +609,8 @@ async def test_acting_for_another(
     server: FakeGS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     """A token of another account is had by one's own; trouble on that way ends nothing."""
-    monkeypatch.setattr(
-        "google.auth.iam._IAM_ENDPOINT",
-        f"{server.endpoint}/v1/projects/-/serviceAccounts/{{}}:generateAccessToken",
-    )
+    path = "v1/projects/-/serviceAccounts/{}:generateAccessToken"
+    monkeypatch.setattr("google.auth.iam._IAM_ENDPOINT", f"{server.endpoint}/{path}")
     other = server.add_account("other")
     settings = keyed(server, tmp_path, google_impersonate=other.email)
     server.plan("iam", faults.answer(status))
@@ -883,7 +973,9 @@ async def test_resume(server: FakeGS, settings: RepositorySettings) -> None:
     assert_clean(server)
 
 
-@pytest.mark.parametrize("change", ["gone", "other part", "less", "public", "journal", "list"])
+@pytest.mark.parametrize(
+    "change", ["gone", "other part", "less", "public", "journal", "length", "list"]
+)
 async def test_no_resume(
     server: FakeGS, settings: RepositorySettings, change: str, tmp_path: Path
 ) -> None:
@@ -904,6 +996,10 @@ async def test_no_resume(
                     assert answer.status == 200
         elif change == "less":
             del upload.parts[2]
+        elif change == "length":
+            parts = [dict(part) | {"Size": "-5"} for part in earlier.parts]
+            earlier = replace(earlier, parts=parts)
+            upload.parts.clear()
         elif change == "journal":
             parts = [dict(part) | {"CRC32C": "?"} for part in earlier.parts]
             earlier = replace(earlier, parts=parts)
@@ -956,6 +1052,7 @@ async def test_cleaning(server: FakeGS, store: Store, monkeypatch: pytest.Monkey
     server.put("bucket", f"data/.etcetera/c.tgz/{'1' * 32}/00001", b"part")
     server.put("bucket", f"data/.etcetera/c.tgz/{'1' * 32}/00002", b"part")
     server.put("bucket", "data/.etcetera/notes", b"somebody's")
+    server.put("bucket", f"data/.etcetera/.x.tgz/{'2' * 32}", b"a stranger's")
     server.put("bucket", f"other/.etcetera/b.tgz/{'0' * 32}", b"another repository's")
     later = datetime.now(UTC) + timedelta(minutes=1)
     assert [one async for one in store.unfinished(later - timedelta(hours=1))] == []
@@ -969,6 +1066,7 @@ async def test_cleaning(server: FakeGS, store: Store, monkeypatch: pytest.Monkey
         await store.abandon(one.key, one.id)
     assert await count_gs_uploads(store) == 0
     assert set(there(server)) == {
+        f"data/.etcetera/.x.tgz/{'2' * 32}",
         "data/.etcetera/notes", f"other/.etcetera/b.tgz/{'0' * 32}"
     }  # fmt: skip
     for wrong in ("", "x", "../../a", f"{'0' * 31}/.", "0" * 32 + "/x."):
