@@ -98,7 +98,12 @@ async def count_gs_uploads(store: Store) -> int:
     return len([one async for one in store.unfinished(datetime.now(UTC) + timedelta(days=1))])
 
 
-@pytest.fixture(params=["memory", "file", "moto", "rclone", "fake gs", "emulator"])
+BACKENDS = ("memory", "file", "moto", "rclone", "fake gs", "emulator")
+RESUMABLE = BACKENDS[:-1]
+"""Those in which one process can go on with what another has begun."""
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Give the test each kind of store in turn."""
     name = request.param

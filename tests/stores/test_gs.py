@@ -422,6 +422,43 @@ def damage_parts(server: FakeGS) -> faults.Fault:
     return fault
 
 
+# Servers without multipart uploads
+
+
+@pytest.fixture
+def plain(server: FakeGS) -> FakeGS:
+    """Let the server have none."""
+    server.plan("xml.initiate", faults.answer(501), times=faults.ALWAYS)
+    return server
+
+
+async def test_composed(plain: FakeGS, store: Store) -> None:
+    """Parts are objects there, put together in several steps, and gone afterwards."""
+    await push(store, DATA * 16)  # 41 parts
+    assert plain.count("objects.compose") == 3
+    assert_clean(plain, DATA * 16)
+    with pytest.raises(AlreadyExists):
+        await push(store, b"other")
+    await push(store, overwrite=True)
+    assert plain.count("xml.initiate") == 1  # what was learned is not asked again
+    assert_clean(plain)
+
+
+async def test_composed_is_no_copy(plain: FakeGS, store: Store) -> None:
+    """Nor does anything of a push that breaks off stay, for another process to go on with."""
+    with pytest.raises(NetworkError):
+        async with store.upload("a.tgz", part_size=PART, overwrite=False) as upload:
+            await upload.put_part(1, DATA[:PART], zlib.crc32(DATA[:PART]))
+            upload.keep = True
+            earlier = Unfinished(id=upload.id, state=upload.state(), parts=[upload.part(1)])
+            raise NetworkError("the line is dead")
+    assert not upload.kept
+    assert_clean(plain, None)
+    with pytest.raises(CannotResume):
+        await go_on(store, earlier)
+    assert_clean(plain, None)
+
+
 # Who asks
 
 

@@ -120,7 +120,7 @@ async def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
             pytest.fail("opened")
 
 
-@pytest.mark.parametrize("url", ["", "data", "/data", "gs://bucket", "http://u:secret@x/y"])
+@pytest.mark.parametrize("url", ["", "data", "/data", "ftp://bucket", "http://u:secret@x/y"])
 def test_no_repository_url(url: str) -> None:
     """What is no repository URL is refused at once, and no password in it is repeated."""
     with pytest.raises(ConfigError) as caught:

@@ -9,7 +9,9 @@ import pytest
 
 from etcetera.errors import NetworkError, StoreError
 from etcetera.stores import CannotResume, Unfinished, open_store
-from tests.stores.conftest import Backend
+from tests.stores.conftest import RESUMABLE, Backend
+
+pytestmark = pytest.mark.parametrize("backend", RESUMABLE, indirect=True)
 
 KEY = "set.tgz"
 FLOOR = 5 << 20
