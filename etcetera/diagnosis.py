@@ -103,6 +103,6 @@ def _no_repository(config: Config) -> Finding:
     return warning(
         "repository",
         "none is configured as the default: local commands work, push and pull do not",
-        f'write url = "s3://bucket/prefix" to {file}'
+        f'write url = "s3://bucket/prefix" (or gs://, file://) to {file}'
         + (f", or choose one with --repository: {others}" if others else ""),
     )

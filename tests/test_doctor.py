@@ -68,7 +68,7 @@ class TestSettings:
             (
                 "warning", "repository",
                 "none is configured as the default: local commands work, push and pull do not",
-                'write url = "s3://bucket/prefix" to ~/.etc.toml',
+                'write url = "s3://bucket/prefix" (or gs://, file://) to ~/.etc.toml',
             ),
         ]  # fmt: skip
 
@@ -204,7 +204,8 @@ class TestSettings:
         file = configure(user)
         file.write_text(f'[repositories.lab]\nurl = "{(tmp_path / "lab").as_uri()}"\n')
         assert said(status=0)[-1][3] == (
-            f'write url = "s3://bucket/prefix" to {file}, or choose one with --repository: lab'
+            'write url = "s3://bucket/prefix" (or gs://, file://) to '
+            f"{file}, or choose one with --repository: lab"
         )
         last = said("--repository", "lab", "--write", status=0)
         assert ("ok", "repository", f"{tmp_path}/lab can be read", "") in last

@@ -41,8 +41,9 @@ Your turn. Write down where your team's datasets live, in ~/.etc.toml:
     aws_access_key_id = "..."
     aws_secret_access_key = "..."
 
-Without the last two, whatever AWS tools use on this machine is used; file:///a/shared/disk
-needs none of them. Then: etc register DIR as NAME, and etc push NAME.
+Without the last two, whatever AWS tools use on this machine is used. Google Storage is
+gs://your-bucket/datasets, after a login by gcloud; file:///a/shared/disk needs no keys.
+Then: etc register DIR as NAME, and etc push NAME.
 """
 
 

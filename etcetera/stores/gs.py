@@ -69,7 +69,10 @@ async def open_gs_store(settings: RepositorySettings) -> AsyncIterator["GsStore"
         raise ConfigError(f"{redact_url(settings.url)!r}: a gs:// URL has neither ? nor #")
     bucket, _, prefix = settings.url.removeprefix("gs://").partition("/")
     if not _BUCKET.fullmatch(bucket):
-        raise ConfigError(f"{redact_url(settings.url)!r} names no bucket: gs://bucket/prefix")
+        raise ConfigError(
+            f"{redact_url(settings.url)!r} names no bucket; write gs://bucket/prefix, the bucket "
+            "in small letters, digits, '-', '_' and '.'"
+        )
     prefix = prefix.strip("/")
     place = Place(url=f"gs://{bucket}/{prefix}".rstrip("/"), bucket=bucket)
     connection = Connection(settings, place)

@@ -319,8 +319,23 @@ class Connection:
             # Whoever sets a variable may send what follows anywhere: as for Google's clients,
             # nobody asks there.
             self._credentials = Credentials(self.place)
+            self.place.login = (
+                f"none are sent where the variable {EMULATOR} says which server is asked: unset "
+                "it, or name the server with endpoint_url"
+            )
         else:
             self._credentials = await find_credentials(self._settings, self.place, trusted=trusted)
+            if not trusted:
+                self.place.login = (
+                    "those that are found otherwise go to Google's own servers alone: name a key "
+                    "with google_credentials in ~/.etc.toml, or remove endpoint_url"
+                )
+            elif self._settings.aws_access_key_id is not None:
+                self.place.login = (
+                    'an HMAC key works with url = "s3://…" and endpoint_url = '
+                    '"https://storage.googleapis.com"; for gs:// log in with: gcloud auth '
+                    "application-default login, or set google_credentials"
+                )
         if not self._credentials.anonymous and patience.travels_in_the_clear(self.place.endpoint):
             _logger.warning(
                 "%s is not encrypted: everybody on the way can read", self.place.endpoint

@@ -40,6 +40,7 @@ _KINDS = (
     ("google.auth", "an identity of another provider"),
 )
 
+_KINDS_OF_FILES = ("service_account", "authorized_user", "impersonated_service_account")
 _T = TypeVar("_T")
 _logger = logging.getLogger("etcetera")
 
@@ -224,10 +225,12 @@ class Credentials:
             )
         if isinstance(error, exceptions.TransportError) or getattr(error, "retryable", False):
             return NetworkError(f"{url}: no token can be had just now ({shown}); try again later")
+        advice = "log in again, for instance with: gcloud auth application-default login"
+        if self.has_key:
+            advice = f"see whether {self.account} still has this key, make a new one if not"
         role = "; acting for an account takes the role Service Account Token Creator"
         return ExpiredCredentials(
-            f"{url}: no token can be had ({shown}); log in again, for instance with: gcloud auth "
-            "application-default login; or check the service account and the clock of this machine"
+            f"{url}: no token can be had ({shown}); {advice}, and check the clock of this machine"
             f"{role if self.acting else ''}"
         )
 
@@ -332,20 +335,6 @@ def _from_file(path: str, scope: str) -> Any:
     Raises:
         ConfigError: It is not there, or holds none.
     """
-    from google.auth import impersonated_credentials
-    from google.oauth2 import credentials, service_account
-
-    makers: dict[str, Callable[[Any], Any]] = {
-        "service_account": lambda info: service_account.Credentials.from_service_account_info(
-            info, scopes=[scope]
-        ),
-        "authorized_user": credentials.Credentials.from_authorized_user_info,
-        "impersonated_service_account": lambda info: (
-            impersonated_credentials.Credentials.from_impersonated_service_account_info(
-                info, scopes=[scope]
-            )
-        ),
-    }
     try:
         with Path(path).open("rb") as file:
             info = json.loads(file.read(LARGEST_KEY))
@@ -355,13 +344,32 @@ def _from_file(path: str, scope: str) -> Any:
             f"google_credentials: {path} cannot be read ({error.strerror}); correct the path"
         ) from error
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise ConfigError(f"google_credentials: {path} is no file of Google credentials") from None
-    if not isinstance(kind, str) or kind not in makers:
+        raise ConfigError(
+            f"google_credentials: {path} is no file of Google credentials; name the key of a "
+            "service account, or the file that gcloud has written"
+        ) from None
+    if kind not in _KINDS_OF_FILES:
         raise ConfigError(
             f"google_credentials: {path} holds no key of a service account; name such a file, or "
             "set the environment variable GOOGLE_APPLICATION_CREDENTIALS to this one"
         )
     try:
-        return makers[kind](info)
+        return _from_info(kind, info, scope)
     except Exception:  # noqa: BLE001 - whatever is wrong with it; it would show the key
-        raise ConfigError(f"google_credentials: {path} is damaged: download it again") from None
+        raise ConfigError(f"google_credentials: {path} is damaged; download it again") from None
+
+
+def _from_info(kind: str, info: Any, scope: str) -> Any:
+    """Make credentials; each module of google-auth takes a while to import."""
+    if kind == "service_account":
+        from google.oauth2 import service_account
+
+        return service_account.Credentials.from_service_account_info(info, scopes=[scope])
+    if kind == "authorized_user":
+        from google.oauth2 import credentials
+
+        return credentials.Credentials.from_authorized_user_info(info)
+    from google.auth import impersonated_credentials
+
+    make = impersonated_credentials.Credentials.from_impersonated_service_account_info
+    return make(info, scopes=[scope])

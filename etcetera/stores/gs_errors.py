@@ -23,6 +23,7 @@ from etcetera.errors import (
 )
 from etcetera.stores.aiohttp_errors import network_error
 from etcetera.stores.common import Refused
+from etcetera.stores.gs_endpoint import is_google
 from etcetera.stores.place import Place
 
 # What comes of answers that lack something or hold nonsense.
@@ -64,8 +65,18 @@ def answering(place: Place) -> Iterator[None]:
         ) from None
 
 
-def no_bucket(place: Place) -> RepositoryNotFound:
-    """Return the error for a bucket that does not exist."""
+def no_bucket(place: Place, *, told: bool = False) -> RepositoryNotFound:
+    """Return the error for a bucket that does not exist.
+
+    Args:
+        place: Of the bucket.
+        told: Whether the server has said so, in Google's words; any server has a 404.
+    """
+    if not told and not is_google(place.endpoint):
+        return RepositoryNotFound(
+            f"the bucket {place.bucket} does not exist, or {place.endpoint} is not Google Storage; "
+            "create it, or correct url and endpoint_url"
+        )
     return RepositoryNotFound(
         f"the bucket {place.bucket} does not exist; create it or correct the URL"
     )
@@ -73,10 +84,12 @@ def no_bucket(place: Place) -> RepositoryNotFound:
 
 def no_credentials(place: Place) -> NoCredentials:
     """Return the error for a request that has to be signed."""
+    usual = (
+        "log in with: gcloud auth application-default login; or set google_credentials in "
+        "~/.etc.toml to the file of a service account's key"
+    )
     return NoCredentials(
-        f"{place.url} needs credentials and none were found; log in with: gcloud auth "
-        "application-default login; or set google_credentials in ~/.etc.toml to the file of a "
-        "service account's key"
+        f"{place.url} needs credentials and none were found; {place.login or usual}"
     )
 
 
@@ -104,7 +117,7 @@ def refusal(
     said = place.show(f"{code}: {text}" if text else code)
     # A message may hold the name of an object, so that it tells something of its status alone.
     if status == 404 and (_NO_BUCKET.search(message) or code == "NoSuchBucket"):
-        return no_bucket(place)
+        return no_bucket(place, told=body.lstrip()[:1] == b"{")
     if status == 400 and (code == "UserProjectMissing" or _REQUESTER_PAYS.search(message)):
         return NotAllowed(
             f"{place.url}: whoever asks has to pay for it ({said}); set google_project to the "

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+_SHORTEST_SECRET = 4
+"""Characters."""
 _MESSAGE_LENGTH = 300
 """Characters of a server's message that are shown."""
 _LOOKED_AT = 4096
@@ -26,12 +28,16 @@ class Place:
     bucket: str
     endpoint: str = ""
     """Scheme, host and port."""
+    login: str = ""
+    """What to do where credentials are needed and there are none, if that is not the usual."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """What no message may show."""
 
     def keep_secret(self, *texts: str | None) -> None:
         """Show none of *texts* from now on."""
-        new = dict.fromkeys(text for text in texts if text and text not in self.secrets)
+        # Shorter ones are toys, and stand in any word.
+        long = (text for text in texts if text and len(text) >= _SHORTEST_SECRET)
+        new = dict.fromkeys(text for text in long if text not in self.secrets)
         # The longest ones first: one may be a part of another.
         self.secrets = tuple(sorted((*self.secrets, *new), key=len, reverse=True))
 
