@@ -1,5 +1,6 @@
 """What a valid dataset is, and access to the files of one."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from etcetera.errors import (
     InvalidDataset,
     InvalidName,
     PartitionNotFound,
+    StoreError,
     os_errors,
     quoted,
 )
@@ -154,36 +156,63 @@ class Dataset:
             NotAllowed: It cannot be read.
         """
         path = Path(path)
-        data = path / "data"
-        with os_errors(f"reading {path}"):
-            if not path.exists():
+        for attempt in range(_ATTEMPTS):
+            found = _identity(path)
+            if found is None:
                 raise DirectoryNotFound(f"Directory {path} does not exist")
-            if not data.is_dir():
-                raise InvalidDataset(
-                    f'Directory {path} is not a dataset: expect "data/" subdirectory to exist; '
-                    "make one with a directory for each partition in it, as data/train, and put "
-                    "the files there"
-                )
-            empty = True
-            with os.scandir(data) as entries:
-                for entry in entries:
-                    if not entry.is_dir():
-                        raise InvalidDataset(
-                            f'Directory {path} is not a dataset: "data/" must have only partition '
-                            f"subdirectories, seen: {data / entry.name}"
-                        )
-                    if entry.name.startswith("."):
-                        raise InvalidDataset(
-                            f'Directory {path} is not a dataset: "data/{entry.name}" is hidden, '
-                            "and a partition must not be; delete it, rename it, or move it out of "
-                            '"data/"'
-                        )
-                    empty = False
-            if empty:
-                raise InvalidDataset(
-                    f'Directory {path} is not a dataset: "data/" must have at least one partition '
-                    "in it; make a directory there, as data/train, and put the files into it"
-                )
+            try:
+                _check_layout(path)
+            except (InvalidDataset, StoreError):
+                # A purge or a pull may have taken it away, or replaced it, just now.
+                if _identity(path) == found or attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a directory from another one in its place; nothing if there is none."""
+    with os_errors(f"reading {path}"):
+        try:
+            status = path.stat()
+        except ValueError:  # no path at all
+            return None
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+    return status.st_dev, status.st_ino
+
+
+def _check_layout(path: Path) -> None:
+    data = path / "data"
+    with os_errors(f"reading {path}"):
+        if not data.is_dir():
+            raise InvalidDataset(
+                f'Directory {path} is not a dataset: expect "data/" subdirectory to exist; '
+                "make one with a directory for each partition in it, as data/train, and put "
+                "the files there"
+            )
+        empty = True
+        with os.scandir(data) as entries:
+            for entry in entries:
+                if not entry.is_dir():
+                    raise InvalidDataset(
+                        f'Directory {path} is not a dataset: "data/" must have only partition '
+                        f"subdirectories, seen: {data / entry.name}"
+                    )
+                if entry.name.startswith("."):
+                    raise InvalidDataset(
+                        f'Directory {path} is not a dataset: "data/{entry.name}" is hidden, '
+                        "and a partition must not be; delete it, rename it, or move it out of "
+                        '"data/"'
+                    )
+                empty = False
+        if empty:
+            raise InvalidDataset(
+                f'Directory {path} is not a dataset: "data/" must have at least one partition '
+                "in it; make a directory there, as data/train, and put the files into it"
+            )
 
 
 Mapping.register(Dataset)
@@ -254,6 +283,8 @@ MAX_META = MiB
 _MAX_META_VALUES = 200_000
 """Values and keys in it; parsing them keeps every thread waiting."""
 _MAX_META_DEPTH = 100
+_ATTEMPTS = 3
+"""How often a directory is looked at that is replaced meanwhile."""
 
 
 def _read_meta(root: Path) -> dict[str, object]:

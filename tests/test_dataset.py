@@ -299,3 +299,26 @@ def test_accepted_names_are_safe(name: str) -> None:
     assert path.name == name
     assert 0 < len(name.encode()) <= 200
     assert not any(ord(character) < 32 for character in name)
+
+
+@pytest.mark.parametrize("after", ["gone", "replaced", "damaged"])
+def test_taken_away_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str) -> None:
+    """A dataset that a purge takes away while it is looked at is one that is not there."""
+    path = tmp_path / "rose"
+    (path / "data" / "train").mkdir(parents=True)
+    honest = Path.is_dir
+
+    def is_dir(looked_at: Path) -> bool:
+        monkeypatch.setattr(Path, "is_dir", honest)
+        path.rename(tmp_path / "trash")
+        if after != "gone":
+            (path / "data" / ("train" if after == "replaced" else "")).mkdir(parents=True)
+        return honest(looked_at)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    if after == "replaced":
+        Dataset.validate(path)
+    else:
+        with pytest.raises(InvalidDataset) as caught:
+            Dataset.validate(path)
+        assert isinstance(caught.value, DirectoryNotFound) == (after == "gone")
