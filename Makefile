@@ -4,6 +4,8 @@ PYTHON ?= python3
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that run tests; 0 for one, as a debugger wants it.
+JOBS ?= 2
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 
@@ -15,7 +17,7 @@ help:
 	@echo "make test            every check: lint, types, tests"
 	@echo "make lint            ruff alone"
 	@echo "make types           mypy alone"
-	@echo "make check           pytest alone; make check ARGS='-k push' for some tests"
+	@echo "make check           pytest alone; make check ARGS='-k push' for some tests; JOBS=0 in one process"
 	@echo "make test-long       sweeps of crashes and faults, fuzzing: hours; ARGS='-k pull' for some"
 	@echo "make check-versions  pytest on each of Python $(VERSIONS) that is installed"
 	@echo "make tools           install the archivers that the tests compare with"
@@ -42,7 +44,7 @@ types: $(READY)
 
 check: $(READY) tools
 	@echo "pytest"
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # What takes too long for every day: tests/long.
 test-long: $(READY) tools long-tools
