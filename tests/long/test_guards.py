@@ -155,8 +155,12 @@ GUARDS = (
             "or len(set(_list(names))) != count",
             "if not all(_integers(columns.get(name), place.frames) for name in names)",
             "if not _integers([rows.get(\"start\")], 1)",
-            'if line.count(b"[") != form.lists or line.count(b"{") != form.objects',
         )
+    ),
+    _condition(
+        INDICES,
+        'if line.count(b"[") != form.lists or line.count(b"{") != form.objects',
+        ("transfer/test_index.py",),
     ),
     Guard(INDICES, "wrong = size != 0 or link_problem(path, target) is not None", "wrong = False",
           INDEXED, "link_in"),

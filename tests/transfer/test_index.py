@@ -174,6 +174,8 @@ def test_as_many_partitions_as_there_may_be() -> None:
         ("", '"' * 1_000_000),
         (",".join(['"\\""'] * 1_000_000), ""),
         ('"a"],' + '"b":0,' * 1_000_000 + '"c":["d"', ""),
+        ("[" * 1_000_000, ""),
+        ("", "{" * 1_000_000),
     ],
 )
 def test_more_than_a_root_may_hold(names: str, files: str, monkeypatch: pytest.MonkeyPatch) -> None:
