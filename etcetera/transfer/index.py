@@ -9,14 +9,24 @@ All of it is a claim: whoever reads an archive by it checks every frame and ever
 """
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from etcetera.errors import CorruptArchive
 from etcetera.transfer import codec
+from etcetera.transfer.index_line import (
+    Form,
+    check_simple,
+    dictionary,
+    integers,
+    is_sha256,
+    list_of,
+    numbers,
+    parse_line,
+    strings,
+    wrong_line,
+)
 from etcetera.transfer.options import MiB
 from etcetera.transfer.paths import INDEX_NAME, link_problem, order_key, path_problem
 from etcetera.transfer.scan import Totals
@@ -54,19 +64,7 @@ MAX_SEGMENTS = 16384
 MAX_PARTITIONS = 100_000
 
 
-class _Form(NamedTuple):
-    """How much a line of the index may hold."""
-
-    lists: int
-    objects: int
-    keys: int
-    strings: int
-    """At most, keys not counted."""
-    values: int
-    """In all lists and objects, at most."""
-
-
-_ROOT = _Form(13, 5, 21, 3 * MAX_SEGMENTS + MAX_PARTITIONS, 10 * MAX_SEGMENTS + 3 * MAX_PARTITIONS)
+_ROOT = Form(13, 5, 21, 3 * MAX_SEGMENTS + MAX_PARTITIONS, 10 * MAX_SEGMENTS + 3 * MAX_PARTITIONS)
 
 
 def index_entry(size: int) -> Entry:
@@ -195,28 +193,28 @@ def parse_footer(tail: bytes, object_size: int) -> Footer | None:
     if len(tail) < TAIL or tail[1:start] != footer[1:] or tail[start:][: len(MARK)] != MARK:
         return None
     if tail[0] != footer[0]:  # five bits of it mean nothing to whoever inflates
-        raise _wrong("footer")
+        raise wrong_line("footer")
     if tail[start + FOOTER : -codec.TRAILER.size] != END + codec.FINAL_BLOCK:
-        raise _wrong("the end of the tar stream")
-    value = _parse(tail[start : start + FOOTER], "footer")
+        raise wrong_line("the end of the tar stream")
+    value = parse_line(tail[start : start + FOOTER], "footer")
     if value.get("etcetera-index") != VERSION:
         return None
-    offset, length, size, files, size_of_files = _numbers(
-        [*_list(value.get("root")), value.get("files"), value.get("bytes")], 5, "footer"
+    offset, length, size, files, size_of_files = numbers(
+        [*list_of(value.get("root")), value.get("files"), value.get("bytes")], 5, "footer"
     )
     if (
         offset + length + TAIL != object_size
         or not 0 < size <= MAX_LINE
         or not 0 < length <= codec.stored_size(size)
-        or not _is_sha256(value.get("sha256"))
+        or not is_sha256(value.get("sha256"))
         or not isinstance(value.get("digest"), str)
         or value["digest"][:7] != "sha256:"
-        or not _is_sha256(value["digest"][7:])
+        or not is_sha256(value["digest"][7:])
     ):
-        raise _wrong("footer")
+        raise wrong_line("footer")
     crc32 = value.get("crc32")  # archives of earlier versions have none
     if crc32 is not None:
-        _numbers([crc32], 1, "footer")
+        numbers([crc32], 1, "footer")
     return Footer(
         offset, length, size, value["sha256"], value["digest"], files, size_of_files, crc32
     )
@@ -234,46 +232,46 @@ def parse_root(frame: codec.Buffer, footer: Footer) -> Root:
     """
     line = codec.inflate(frame, footer.root_size)
     if hashlib.sha256(line).hexdigest() != footer.root_sha256:
-        raise _wrong("root")
-    _check_simple(line, "root", _ROOT)
-    value = _parse(line, "root")
-    data, head = _dictionary(value.get("data")), _dictionary(value.get("header"))
-    data_stop, data_size, header_length, header_bytes = _numbers(
+        raise wrong_line("root")
+    check_simple(line, "root", _ROOT)
+    value = parse_line(line, "root")
+    data, head = dictionary(value.get("data")), dictionary(value.get("header"))
+    data_stop, data_size, header_length, header_bytes = numbers(
         [data.get("length"), data.get("size"), head.get("length"), head.get("size")], 4, "root"
     )
     if header_bytes != BLOCK or header_length > codec.stored_size(BLOCK):
-        raise _wrong("root")
-    segments = _place_segments(_dictionary(value.get("segments")), data_stop + header_length)
+        raise wrong_line("root")
+    segments = _place_segments(dictionary(value.get("segments")), data_stop + header_length)
     last = segments[-1] if segments else None
     if (
         (last.offset + last.length if last else data_stop + header_length) != footer.root_offset
         or (last.data_offset + last.data_length if last else len(codec.GZIP_HEADER)) != data_stop
         or (last.data_start + last.data_size if last else 0) != data_size
     ):
-        raise _wrong("root: its places leave gaps or overlap")
-    partitions = _partitions(_dictionary(value.get("partitions")))
+        raise wrong_line("root: its places leave gaps or overlap")
+    partitions = _partitions(dictionary(value.get("partitions")))
     return Root(data_stop, data_size, header_length, segments, partitions, codec.crc32(line))
 
 
 def _partitions(columns: dict[str, Any]) -> dict[str, Totals]:
     names = columns.get("name")
-    count = len(_list(names))
-    if count > MAX_PARTITIONS or not _strings(names, count) or len(set(_list(names))) != count:
-        raise _wrong("root")
-    files = _numbers(columns.get("files"), count, "root")
-    size = _numbers(columns.get("bytes"), count, "root")
-    return {name: Totals(*sums) for name, *sums in zip(_list(names), files, size, strict=True)}
+    count = len(list_of(names))
+    if count > MAX_PARTITIONS or not strings(names, count) or len(set(list_of(names))) != count:
+        raise wrong_line("root")
+    files = numbers(columns.get("files"), count, "root")
+    size = numbers(columns.get("bytes"), count, "root")
+    return {name: Totals(*sums) for name, *sums in zip(list_of(names), files, size, strict=True)}
 
 
 def _place_segments(columns: dict[str, Any], offset: int) -> list[SegmentPlace]:
     """The segments, one after another from *offset* in the object on, and what they speak of."""
-    count = len(_list(columns.get("frames")))
+    count = len(list_of(columns.get("frames")))
     if (
         count > MAX_SEGMENTS
-        or not all(_integers(columns.get(name), count) for name in NUMBER_COLUMNS)
-        or not all(_strings(columns.get(name), count) for name in STRING_COLUMNS)
+        or not all(integers(columns.get(name), count) for name in NUMBER_COLUMNS)
+        or not all(strings(columns.get(name), count) for name in STRING_COLUMNS)
     ):
-        raise _wrong("root")
+        raise wrong_line("root")
     segments: list[SegmentPlace] = []
     data_offset, data_start = len(codec.GZIP_HEADER), 0
     for row in zip(*(columns[name] for name in (*NUMBER_COLUMNS, *STRING_COLUMNS)), strict=True):
@@ -284,7 +282,7 @@ def _place_segments(columns: dict[str, Any], offset: int) -> list[SegmentPlace]:
             or not 0 < frames <= _MAX_SEGMENT_READ
             or entries > _MAX_SEGMENT_READ
         ):
-            raise _wrong("root")
+            raise wrong_line("root")
         segments.append(
             SegmentPlace(
                 offset,
@@ -320,34 +318,34 @@ def parse_segment(frame: codec.Buffer, place: SegmentPlace) -> Segment:
     """
     line = codec.inflate(frame, place.size)
     if hashlib.sha256(line).hexdigest() != place.sha256 or codec.crc32(line) != place.crc32:
-        raise _wrong("a segment")
+        raise wrong_line("a segment")
     frames, entries = place.frames, place.entries
-    form = _Form(10, 3, 14, 1 + 2 * entries, 4 * frames + 5 * entries)
-    _check_simple(line, "a segment", form)
-    value = _parse(line, "a segment")
-    columns = _dictionary(value.get("frames"))
+    form = Form(10, 3, 14, 1 + 2 * entries, 4 * frames + 5 * entries)
+    check_simple(line, "a segment", form)
+    value = parse_line(line, "a segment")
+    columns = dictionary(value.get("frames"))
     names = ("length", "size", "crc32", "compressed_crc32")
-    if not all(_integers(columns.get(name), place.frames) for name in names):
-        raise _wrong("a segment")
+    if not all(integers(columns.get(name), place.frames) for name in names):
+        raise wrong_line("a segment")
     found: list[FramePlace] = []
     offset, start = place.data_offset, place.data_start
     for length, size, crc, compressed_crc in zip(*(columns[name] for name in names), strict=True):
         if not 0 < size <= MAX_FRAME or not 0 < length <= codec.stored_size(size):
-            raise _wrong("a segment: a frame's length or size")
+            raise wrong_line("a segment: a frame's length or size")
         found.append(FramePlace(offset, length, start, size, crc, compressed_crc))
         offset += length
         start += size
     if offset != place.data_offset + place.data_length or start != (
         place.data_start + place.data_size
     ):
-        raise _wrong("a segment: its frames leave gaps or overlap")
-    rows = _dictionary(value.get("entries"))
-    if not _integers([rows.get("start")], 1):
-        raise _wrong("a segment")
+        raise wrong_line("a segment: its frames leave gaps or overlap")
+    rows = dictionary(value.get("entries"))
+    if not integers([rows.get("start")], 1):
+        raise wrong_line("a segment")
     members = _parse_members(rows, place)
     paths = [member.entry.path for member in members] or [""]
     if (place.first, place.last) != (min(paths, key=order_key), max(paths, key=order_key)):
-        raise _wrong("a segment: its paths")
+        raise wrong_line("a segment: its paths")
     return Segment(rows["start"], found, members)
 
 
@@ -361,15 +359,15 @@ def _parse_members(columns: dict[str, Any], place: SegmentPlace) -> list[MemberP
         not isinstance(kinds, str)
         or len(kinds) != count
         or kinds.count("f") + kinds.count("x") + kinds.count("d") + kinds.count("l") != count
-        or not _strings(columns.get("path"), count)
-        or not all(_integers(columns.get(name), count) for name in ("size", "mtime", "header"))
-        or not _strings(columns.get("sha256"), kinds.count("f") + kinds.count("x"))
-        or not _strings(columns.get("target"), kinds.count("l"))
+        or not strings(columns.get("path"), count)
+        or not all(integers(columns.get(name), count) for name in ("size", "mtime", "header"))
+        or not strings(columns.get("sha256"), kinds.count("f") + kinds.count("x"))
+        or not strings(columns.get("target"), kinds.count("l"))
     ):
-        raise _wrong("a segment")
+        raise wrong_line("a segment")
     digests, targets = iter(columns["sha256"]), iter(columns["target"])
     if not _are_sha256(columns["sha256"]):
-        raise _wrong("a segment: a checksum")
+        raise wrong_line("a segment: a checksum")
     plain = _are_plain(columns["path"])
     members: list[MemberPlace] = []
     for path, kind, size, mtime, header_length in zip(
@@ -398,7 +396,7 @@ def _parse_members(columns: dict[str, Any], place: SegmentPlace) -> list[MemberP
                 else header_size(path, size, target, entry.kind)
             )
         ):
-            raise _wrong(f"a segment: the entry {path!r}")
+            raise wrong_line(f"a segment: the entry {path!r}")
         members.append(MemberPlace(entry, start, header_length, digest))
         start += header_length + padded(size)
     return members
@@ -435,74 +433,3 @@ def _is_normal(path: str) -> bool:
         and path.partition("/")[0] != INDEX_NAME
         and all(part not in ("", ".", "..") for part in path.split("/"))
     )
-
-
-def _check_simple(line: bytes, what: str, form: _Form) -> None:
-    """Refuse a line with more in it than its form has, before it is parsed.
-
-    Millions of values fit into a few bytes, and parsing them would stall every thread. In strings
-    brackets and braces are written as escapes, so all of them count; commas and colons only count
-    outside of strings.
-    """
-    if line.count(b"[") != form.lists or line.count(b"{") != form.objects:
-        raise _wrong(what)
-    if b"\\" in line:
-        line = line.replace(rb"\\", b"").replace(rb"\"", b"")
-    # First, since it bounds the pieces.
-    if line.count(b'"') > 2 * (form.keys + form.strings):
-        raise _wrong(what)
-    structure = b"".join(line.split(b'"')[::2])
-    if structure.count(b":") > form.keys or structure.count(b",") > form.keys + form.values:
-        raise _wrong(what)
-
-
-def _parse(line: bytes, what: str) -> dict[str, Any]:
-    try:
-        return _dictionary(json.loads(line))
-    except (ValueError, RecursionError) as error:
-        raise _wrong(what) from error
-
-
-def _dictionary(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _wrong("a line is not as specified")
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise _wrong("a line is not as specified")
-    return value
-
-
-def _numbers(value: object, count: int, what: str) -> list[int]:
-    """*value*, if it is a list of *count* numbers from 0 to 2**63 - 1."""
-    if not _integers(value, count):
-        raise _wrong(what)
-    return _list(value)
-
-
-def _integers(value: object, count: int) -> bool:
-    """Whether *value* is a list of *count* numbers from 0 to 2**63 - 1."""
-    return (
-        isinstance(value, list)
-        and len(value) == count
-        and (not value or set(map(type, value)) == {int})
-        and (not value or (min(value) >= 0 and max(value) < 1 << 63))
-    )
-
-
-def _strings(value: object, count: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == count
-        and (not value or set(map(type, value)) == {str})
-    )
-
-
-def _is_sha256(value: object) -> bool:
-    return isinstance(value, str) and len(value) == 64 and not value.strip("0123456789abcdef")
-
-
-def _wrong(what: str) -> CorruptArchive:
-    return CorruptArchive(f"archive is corrupt: its index does not fit it ({what})")

@@ -151,14 +151,14 @@ GUARDS = (
         for text in (
             "if hashlib.sha256(line).hexdigest() != footer.root_sha256",
             "if header_bytes != BLOCK or header_length > codec.stored_size(BLOCK)",
-            "if count > MAX_PARTITIONS or not _strings(names, count) "
-            "or len(set(_list(names))) != count",
-            "if not all(_integers(columns.get(name), place.frames) for name in names)",
-            "if not _integers([rows.get(\"start\")], 1)",
+            "if count > MAX_PARTITIONS or not strings(names, count) "
+            "or len(set(list_of(names))) != count",
+            "if not all(integers(columns.get(name), place.frames) for name in names)",
+            "if not integers([rows.get(\"start\")], 1)",
         )
     ),
     _condition(
-        INDICES,
+        "transfer/index_line.py",
         'if line.count(b"[") != form.lists or line.count(b"{") != form.objects',
         ("transfer/test_index.py",),
     ),
